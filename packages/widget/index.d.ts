@@ -49,15 +49,24 @@ export interface ScanLoginAttributes {
   broker: string;
   /** The id of the app at the broker. Default: `default`. */
   app?: string;
-  /** `zh…` for Chinese, any other value for English. Default: the language of the page. */
+  /** Chinese, English or a language of `texts`. Default: the language of the page. */
   lang?: string;
+  /** The name of the app that scans. Default: that of the provider. */
+  phone_app?: string;
+  /** `off`: an expired code is not replaced by itself. */
+  auto_refresh?: "off";
   /** Default: the preference of the system. */
   theme?: "light" | "dark";
 }
 
+/** Texts by name: a text, or the title and the hint of a view, or the three steps. */
+export type ScanLoginTexts = Record<string, string | string[] | Record<string, string>>;
+
 export interface ScanLoginElement extends HTMLElement {
   /** Gets the token. The widget shows "signing in" until the promise settles. */
   onlogin: ((token: ScanLoginToken) => unknown) | null;
+  /** Texts by language, over the built-in ones. */
+  texts: Record<string, ScanLoginTexts>;
   /** Show a new code and cancel the current login. */
   refresh(): void;
   addEventListener<K extends keyof ScanLoginElementEventMap>(

@@ -516,7 +516,7 @@ async def test_registration_replaces_the_code_and_login_resumes(
         await phone.locator("#allow").click()
 
         await shows(page, "unregistered")
-        await expect(page.locator("scan-login img")).to_be_hidden(timeout=WAIT_MS)
+        await expect(page.locator("scan-login .code")).to_be_hidden(timeout=WAIT_MS)
         await expect(page.get_by_role("timer")).to_have_text(
             re.compile(r"^Time left to register: (9:\d\d|10:00)$"), timeout=WAIT_MS
         )

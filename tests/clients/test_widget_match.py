@@ -193,11 +193,11 @@ async def test_old_code_is_replaced(chromium: Browser, open_bank: OpenBank) -> N
     bank = await open_bank("off", 'refresh_every="10"')
     page = await open_page_with_clock(chromium, bank.url)
     await shows(page, "code")
-    first = await page.locator("scan-login img").get_attribute("src") or ""
+    first = await page.locator("scan-login .code").get_attribute("src") or ""
 
     await page.clock.fast_forward(10_000)
 
-    await expect(page.locator("scan-login img")).not_to_have_attribute(
+    await expect(page.locator("scan-login .code")).not_to_have_attribute(
         "src", first, timeout=WAIT_MS
     )
     await shows(page, "code")
@@ -257,9 +257,9 @@ async def fits(page: Page, picture: str) -> None:
 
 
 DEVICE_SENTENCES = {
-    ("number", "en-GB"): "Then choose on the phone the number that your device shows.",
-    ("number", "zh-CN"): "然后在手机上选择设备显示的数字。",
-    ("code", "en-GB"): "Then type the 4 digits of the phone on your device.",
+    ("number", "en-GB"): "On the phone, choose the number that your device shows.",
+    ("number", "zh-CN"): "在手机上选择设备显示的数字。",
+    ("code", "en-GB"): "then type the 4 digits of the phone on your device.",
     ("code", "zh-CN"): "然后在设备上输入手机显示的 4 位数字。",
 }
 
@@ -277,5 +277,5 @@ async def test_device_page_explains_the_match(
 
     page = await open_page(chromium, url, locale=language)
 
-    await expect(page.locator("p")).to_contain_text(DEVICE_SENTENCES[kind, language])
+    await expect(page.locator(".steps")).to_contain_text(DEVICE_SENTENCES[kind, language])
     await fits(page, f"device-{kind}-{language[:2]}")

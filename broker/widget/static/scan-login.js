@@ -5,15 +5,17 @@
  *     <scan-login broker="https://login.example" app="default"></scan-login>
  *     document.querySelector("scan-login").onlogin = async (token) => { … token.access_token … };
  *
- * Attributes: `broker` (default: the folder of this file), `app`, `lang` (zh… or en), `theme` (light or dark),
+ * Attributes: `broker` (default: the folder of this file), `app`, `lang`, `theme` (light or dark), `phone_app` (the
+ * name of the app that scans), `auto_refresh` (off: an expired code is not replaced by itself),
  * `refresh_every` (seconds after which a code that no phone has scanned is replaced; off by default).
+ * The property `texts` changes texts and adds languages. Slots: header, steps, other.
  * With `mode="form"`, `action` and `request` (the login page of the OpenID Connect provider), the widget gets no
  * token: after the confirm it submits `request`, `login_id` and `secret` to `action`.
  * Events prefixed `scan-login-`: begun scanned unregistered denied expired offline online error token.
  * The token goes to `onlogin(token)` and to listeners of the event `login`. Both may return a promise. The widget
  * shows "signing in" until the promise settles. `refresh()` shows a new code.
- * Colours: --scan-login-card, -ink, -muted, -line, -accent, -on-accent, -danger.
- * Also: --scan-login-border, -radius, -padding, -font.
+ * Colours: --scan-login-card, -ink, -muted, -line, -accent, -on-accent, -danger, -veil, -bone, -on-tone.
+ * Also: --scan-login-size, -border, -radius, -padding, -font.
  *
  * The login's secret is kept in a private field and is never in an attribute, event or storage. A push
  * carries the new state only. After a lost push the widget reads the state with `resume`.
@@ -33,6 +35,8 @@ const LATE_EXPIRY_MS = 2000; // a push `login-expired` that is later than this i
 const EARLY_EXPIRY_MS = 3000; // a push `login-expired` that is earlier than this means that the broker lost the login
 const RETRY_DELAY = 5; // seconds, if the server sends no `retry_after`; also the poll interval of RFC 8628
 const REFRESH_MIN = 10; // seconds; a shorter `refresh_every` would meet the broker's rate limit
+const AUTO_REFRESHES = 10; // expired codes that are replaced without an action of the person
+const SCRIPT_SCHEMES = new Set(["javascript:", "data:", "vbscript:", "blob:"]);
 const RETRYABLE = new Set(["rate_limited", "temporarily_unavailable"]);
 const CONFIGURATION_ERRORS = new Set(["invalid_client", "invalid_request"]); // a retry does not help
 const SHOWN_STATES = new Set(["scanned", "unregistered", "denied", "expired"]);
@@ -57,7 +61,13 @@ const SCRIPT_URL = findScriptURL();
 const TEXTS = {
   "en": {
     loading: ["Getting a code…", ""],
-    code: ["Scan to sign in", "Open the app on your phone and scan this code."],
+    code: ["Scan to sign in", ""],
+    steps: ["Open {phone} on your phone.", "Scan this code.", "Check what the phone shows, and confirm."],
+    apps: { wechat: "WeChat" }, anyApp: "the app that you sign in with",
+    phone: ["Sign in with the app", "Open {phone} and confirm. This page continues automatically."],
+    open: "Open the app", camera: "Camera does not work?",
+    link: "On your phone, open {uri} and type", copy: "Copy the link", copied: "Copied",
+    scanner: "{name} scanned the code", other: "Not you?",
     scanned: ["Code scanned", "Confirm the sign-in on your phone."],
     unregistered: [
       "You have no account yet",
@@ -82,13 +92,18 @@ const TEXTS = {
     unhandled: ["The site did not complete the sign-in", "Please contact the site's administrator."],
     picture: ["The code could not be loaded", "Please try again."],
     again: "Try again", fresh: "New code", register: "Register", send: "Continue", field: "4 digits on your phone",
-    expires: (time) => `Valid for ${time}`, retries: (time) => `Retry in ${time}`,
-    registers: (time) => `Time left to register: ${time}`,
+    expires: "Valid for {time}", retries: "Retry in {time}", registers: "Time left to register: {time}",
     alt: "Sign-in code. Scan it with your phone.",
   },
   "zh-CN": {
     loading: ["正在获取二维码…", ""],
-    code: ["扫码登录", "请使用手机扫描二维码"],
+    code: ["扫码登录", ""],
+    steps: ["在手机上打开{phone}", "扫描二维码", "核对手机上的信息并确认"],
+    apps: { wechat: "微信" }, anyApp: "用于登录的应用",
+    phone: ["使用应用登录", "打开{phone}并确认，本页会自动继续"],
+    open: "打开应用", camera: "摄像头无法使用？",
+    link: "在手机上打开 {uri} 并输入", copy: "复制链接", copied: "已复制",
+    scanner: "{name} 已扫码", other: "不是您？",
     scanned: ["扫描成功", "请在手机上确认登录"],
     unregistered: ["尚未注册", "请先注册，然后在手机上再次确认，本页会自动继续"],
     number: ["请在手机上选择 {number}", "选择后自动继续登录"],
@@ -110,8 +125,7 @@ const TEXTS = {
     unhandled: ["网站未完成登录", "请联系网站管理员"],
     picture: ["二维码加载失败", "请重试"],
     again: "重试", fresh: "刷新二维码", register: "去注册", send: "继续", field: "手机上的 4 位数字",
-    expires: (time) => `${time} 后过期`, retries: (time) => `${time} 后重试`,
-    registers: (time) => `注册剩余时间 ${time}`,
+    expires: "{time} 后过期", retries: "{time} 后重试", registers: "注册剩余时间 {time}",
     alt: "登录二维码，请使用手机扫描",
   },
 };
@@ -129,14 +143,14 @@ const ICONS = {
 };
 
 // The properties of each view besides its text. icon: an icon over the code; button: a button over the code;
-// link: a button below the code; timer: the countdown; live: the login is active; blank: the code is removed;
+// link: a link below the code; who: the person who scanned; timer: the countdown; live: the login is active; blank: the code is removed;
 // match: the number or the field of the login's match over the code; busy: a request is in progress.
 const VIEWS = {
   loading: { busy: true },
   code: { timer: "expires", live: true },
-  scanned: { icon: "phone", timer: "expires", link: "fresh", live: true },
-  number: { icon: "phone", timer: "expires", link: "fresh", live: true, blank: true, match: true },
-  digits: { icon: "phone", timer: "expires", link: "fresh", live: true, blank: true, match: true },
+  scanned: { icon: "phone", timer: "expires", link: "fresh", live: true, who: true },
+  number: { icon: "phone", timer: "expires", link: "fresh", live: true, blank: true, match: true, who: true },
+  digits: { icon: "phone", timer: "expires", link: "fresh", live: true, blank: true, match: true, who: true },
   unregistered: { icon: "person", timer: "registers", link: "fresh", live: true, blank: true, match: true },
   confirmed: { icon: "spin", busy: true },
   done: { icon: "tick" },
@@ -146,7 +160,7 @@ const VIEWS = {
   expired: { icon: "clock", tone: "muted", button: "fresh" },
   offline: { icon: "spin", busy: true },
   unreachable: { icon: "alert", tone: "muted", button: "again" },
-  waiting: { icon: "clock", tone: "muted", timer: "retries", busy: true },
+  waiting: { icon: "clock", tone: "muted", timer: "retries", link: "again" },
   error: { icon: "alert", tone: "danger", button: "again" },
   refused: { icon: "alert", tone: "danger" },
   rejected: { icon: "alert", tone: "danger", button: "again" },
@@ -157,11 +171,11 @@ const VIEWS = {
 const palette = (colours) => Object.entries(colours).map(([k, v]) => `--${k}: var(--scan-login-${k}, ${v});`).join("");
 const LIGHT = palette({
   "card": "#fff", "ink": "#16191d", "muted": "#5b6570", "line": "#dfe3e8", "accent": "#0a7d45",
-  "on-accent": "#fff", "danger": "#b42318", "veil": "rgba(255,255,255,.94)", "bone": "#eceff2", "on-tone": "#fff",
+  "on-accent": "#fff", "danger": "#b42318", "veil": "rgba(255,255,255,.6)", "bone": "#eceff2", "on-tone": "#fff",
 });
 const DARK = palette({
   "card": "#1b2026", "ink": "#eceff2", "muted": "#a3adb8", "line": "#323a43", "accent": "#2fbf77",
-  "on-accent": "#08130c", "danger": "#ff8a7a", "veil": "rgba(27,32,38,.94)", "bone": "#2a3139", "on-tone": "#16191d",
+  "on-accent": "#08130c", "danger": "#ff8a7a", "veil": "rgba(27,32,38,.6)", "bone": "#2a3139", "on-tone": "#16191d",
 });
 const STYLES = new CSSStyleSheet();
 STYLES.replaceSync(`
@@ -170,18 +184,21 @@ STYLES.replaceSync(`
   :host([theme="dark"]) { ${DARK} color-scheme: dark; }
   :host([hidden]), [hidden] { display: none !important; }
   * { box-sizing: border-box; margin: 0; }
-  .card { max-width: 20rem; margin: 0 auto; padding: var(--scan-login-padding, 1.25rem);
+  .card { max-width: calc(var(--scan-login-size, 18rem) + 4rem); margin: 0 auto; padding: var(--scan-login-padding, 1.25rem);
     display: flex; flex-direction: column; align-items: center; text-align: center;
     background: var(--card); color: var(--ink); outline: none;
     border: var(--scan-login-border, 1px solid var(--line)); border-radius: var(--scan-login-radius, 16px);
     font: 400 .9375rem/1.5 var(--scan-login-font, system-ui, -apple-system, "Segoe UI", Roboto,
       "PingFang SC", "Noto Sans CJK SC", "Microsoft YaHei", sans-serif); }
-  .frame { position: relative; width: min(100%, 14rem); aspect-ratio: 1; overflow: hidden;
+  .header { display: flex; align-items: center; gap: .5rem; margin-bottom: 1rem; font-weight: 600; overflow-wrap: anywhere; }
+  .logo { height: 2rem; max-width: 6rem; object-fit: contain; }
+  .frame { position: relative; width: min(100%, var(--scan-login-size, 18rem)); aspect-ratio: 1; overflow: hidden;
     border: 1px solid var(--line); border-radius: 12px; background: var(--bone); }
   /* White in dark mode too: a scanner needs a quiet zone that is brighter than the code. */
-  .code { display: block; width: 100%; height: 100%; padding: 4%; object-fit: contain; background: #fff;
+  .code { display: block; width: 100%; height: 100%; object-fit: contain; background: #fff;
     opacity: 0; transition: opacity .2s; }
   .drawn .code { opacity: 1; }
+  .veiled .code { filter: blur(10px); } /* no scanner reads it */
   .frame:not(.drawn)::before { content: ""; position: absolute; inset: 0; transform: translateX(-100%);
     background: linear-gradient(90deg, transparent, var(--veil), transparent); opacity: .6;
     animation: sweep 1.4s ease-in-out infinite; }
@@ -191,7 +208,7 @@ STYLES.replaceSync(`
     background: var(--accent); color: var(--on-accent); }
   .danger .badge { background: var(--danger); color: var(--on-tone); }
   .muted .badge { background: var(--muted); color: var(--on-tone); }
-  .spin .badge { background: none; color: var(--accent); animation: attempt 1s linear infinite; }
+  .spin .badge { background: none; color: var(--accent); animation: turn 1s linear infinite; }
   svg { width: 2.25rem; height: 2.25rem; fill: none; stroke: currentColor; stroke-width: 1.8;
     stroke-linecap: round; stroke-linejoin: round; }
   .spin svg { width: 3rem; height: 3rem; }
@@ -201,15 +218,23 @@ STYLES.replaceSync(`
   .digits input { width: 9rem; padding: .3em; text-align: center; font: inherit; font-size: 1.75rem; font-weight: 600;
     letter-spacing: .2em; text-indent: .2em; color: var(--ink); background: var(--card);
     border: 1px solid var(--muted); border-radius: 12px; }
-  .status { min-height: 4.1em; padding-top: 1rem; overflow-wrap: anywhere; text-wrap: balance; }
+  .steps { width: 100%; padding: .5rem 0 0 1.5em; text-align: start; color: var(--muted); }
+  .steps li::marker { color: var(--accent); font-weight: 600; }
+  .who { display: flex; align-items: center; justify-content: center; gap: .5rem; font-weight: 600; overflow-wrap: anywhere; }
+  .who img { width: 2rem; height: 2rem; border-radius: 50%; object-fit: cover; }
+  .panel { padding-top: .5rem; color: var(--muted); overflow-wrap: anywhere; }
+  .panel strong { display: block; color: var(--ink); font-size: 1.5rem; letter-spacing: .08em; user-select: all; }
+  .phone .frame { order: 1; margin-top: 1rem; } /* the button is above the code */
+  .status { min-height: 2.6em; padding-top: 1rem; overflow-wrap: anywhere; text-wrap: balance; }
   .title { font-size: 1.0625rem; font-weight: 600; }
   .hint, .timer { color: var(--muted); }
-  .timer { min-height: 1.5em; font-size: .875rem; font-variant-numeric: tabular-nums; }
+  .timer { display: flex; align-items: center; gap: .4em; min-height: 1.5em; padding-top: .25rem; font-size: .875rem; font-variant-numeric: tabular-nums; }
+  .timer svg { width: 1.25rem; height: 1.25rem; color: var(--accent); stroke-width: 3; transition: stroke-dashoffset 1s linear; }
   button, a { font: inherit; font-weight: 600; line-height: 1.25; border-radius: 999px; cursor: pointer; }
   .button { display: inline-block; padding: .65em 1.5em; border: 0; text-decoration: none;
     background: var(--accent); color: var(--on-accent); }
   .button:hover { filter: brightness(1.08); }
-  .register { margin: .5rem 0; }
+  :is(.open, .register) { margin: .5rem 0; }
   .link { margin-top: .25rem; padding: .4em .9em; border: 0; background: none; color: var(--accent); }
   .link:hover { text-decoration: underline; }
   :focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
@@ -235,11 +260,35 @@ function createIcon() {
   return [svg, path];
 }
 
+const isVisible = () => document.visibilityState === "visible";
+
+/** Show `url` in the image, which hides itself if the picture cannot be loaded; without a URL hide it. */
+function setImage(image, url) {
+  if (url && image.src === url) return;
+  image.hidden = !url;
+  if (url) image.src = url;
+}
+
 const formatTime = (seconds) => `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
 const sleep = (seconds) => new Promise((resolve) => setTimeout(resolve, seconds * 1000));
 
 /** Seconds until the next attempt, with jitter, so that many pages do not retry at the same time. */
 const retryDelay = (answer) => (Number(answer.retry_after) || RETRY_DELAY) * (1 + Math.random() / 4);
+
+/** Whether this is a phone, which cannot scan its own screen. */
+const isPhone = () => matchMedia("(hover: none) and (pointer: coarse)").matches && Math.min(screen.width, screen.height) < 600;
+
+/** `text` if it is the URL of an app, with any scheme that does not run a script in this page, else null. */
+function appURL(text) {
+  try {
+    return text && !SCRIPT_SCHEMES.has(new URL(text).protocol) ? text : null;
+  } catch {
+    return null;
+  }
+}
+
+/** `text` with the `values` of its placeholders, such as `{time}`. */
+const fillIn = (text, values) => text.replace(/\{(\w+)\}/g, (_, name) => values[name] ?? "");
 
 /** `text` if it is an HTTP URL, else null. A link from the server must never be a `javascript:` URL. */
 const httpURL = (text) => (/^https?:\/\//i.test(text ?? "") ? text : null);
@@ -307,13 +356,14 @@ class TokenEvent extends CustomEvent {
 }
 
 class ScanLogin extends HTMLElement {
-  static observedAttributes = ["lang", "broker", "app"];
+  static observedAttributes = ["lang", "phone_app", "broker", "app"];
 
   #parts = {};
   #view = "loading";
   #handler = null; // the property `onlogin`
+  #texts = {}; // the property `texts`
   #wrappers = new WeakMap(); // a listener of `login`: the function that is registered instead
-  #login = null; // {id, secret, interval, state, registerUrl, number, asksDigits, tries} of the active login
+  #login = null; // {id, secret, interval, state, registerUrl, number, asksDigits, tries, …} of the active login
   #attempt = {}; // a new object for each attempt; code that awaits compares it to ignore a late answer
   #socket = null;
   #polls = false; // true: RFC 8628 polling, because a WebSocket does not work on this network
@@ -321,6 +371,8 @@ class ScanLogin extends HTMLElement {
   #spinnerEnd = 0; // Unix milliseconds; the end of the spinner of a lost connection
   #unanswered = 0; // consecutive sockets without an answer to `begin`
   #expiresAt = 0; // Unix milliseconds; the expiry of the code
+  #lifetime = 1; // milliseconds; the whole circle of the countdown
+  #autoRefreshes = 0; // since the last action of the person
   #begunAt = 0; // Unix milliseconds; the time since which the code is shown
   #retryAt = 0; // Unix milliseconds; the next attempt
   #tickTimer = 0;
@@ -328,10 +380,21 @@ class ScanLogin extends HTMLElement {
   constructor() {
     super();
     this.#build();
-    if (!Object.hasOwn(this, "onlogin")) return;
-    const { onlogin } = this; // set by the page before this script was loaded
-    delete this.onlogin;
-    this.onlogin = onlogin;
+    for (const name of ["onlogin", "texts"].filter((one) => Object.hasOwn(this, one))) {
+      const value = this[name]; // set by the page before this script was loaded
+      delete this[name];
+      this[name] = value;
+    }
+  }
+
+  /** Texts by language, over the built-in ones: `{fr: {again: "Réessayer"}}`. */
+  get texts() {
+    return this.#texts;
+  }
+
+  set texts(texts) {
+    this.#texts = texts ?? {};
+    this.#render();
   }
 
   get onlogin() {
@@ -366,6 +429,7 @@ class ScanLogin extends HTMLElement {
     if (this.#tickTimer) return; // the element was moved within the page: the login continues
     this.#tickTimer = setInterval(() => this.#tick(), 1000);
     addEventListener("pageshow", this.#onPageShow);
+    document.addEventListener("visibilitychange", this.#onVisible);
     this.#start();
   }
 
@@ -374,13 +438,14 @@ class ScanLogin extends HTMLElement {
       if (this.isConnected) return;
       clearInterval(this.#tickTimer);
       removeEventListener("pageshow", this.#onPageShow);
+      document.removeEventListener("visibilitychange", this.#onVisible);
       this.#tickTimer = 0;
       this.#stop();
     });
   }
 
   attributeChangedCallback(name, before, now) {
-    if (name === "lang") this.#render();
+    if (name === "lang" || name === "phone_app") this.#render();
     else if (this.#tickTimer && before !== now) {
       this.#polls = false;
       this.#start();
@@ -392,8 +457,18 @@ class ScanLogin extends HTMLElement {
     if (persisted && this.#isForm()) this.refresh();
   };
 
+  /** Replace a code that expired while the page was hidden. */
+  #onVisible = () => {
+    if (this.#view === "expired" && this.#login === null && this.#mayRefresh()) this.#refreshExpired();
+  };
+
   /** Show a new code. Cancels the login of the code on the screen. */
   refresh() {
+    this.#autoRefreshes = 0;
+    this.#refresh();
+  }
+
+  #refresh() {
     if (this.#view === "unreachable") this.#showSpinner();
     if (this.#socket?.connected) this.#begin();
     else this.#start();
@@ -403,34 +478,59 @@ class ScanLogin extends HTMLElement {
 
   #build() {
     const [svg, path] = createIcon();
+    const [ring, circle] = createIcon();
+    circle.setAttribute("d", RING);
+    circle.setAttribute("pathLength", "1");
+    circle.setAttribute("stroke-dasharray", "1");
+    const image = (part) => createElement("img", { part, className: part, alt: "", onerror: ({ target }) => { target.hidden = true; } });
+    const link = (onclick) => createElement("button", { part: "link", className: "link", type: "button", onclick });
     const p = (this.#parts = {
-      path,
+      path, ring, circle,
+      logo: image("logo"),
+      name: createElement("span", { part: "name" }),
       image: createElement("img", {
-        className: "code", draggable: false,
+        part: "code", className: "code", draggable: false,
         onload: () => this.#setImageLoaded(true), onerror: () => this.#imageFailed(),
       }),
-      button: createElement("button", { className: "button", type: "button", onclick: () => this.refresh() }),
+      button: createElement("button", { part: "button", className: "button", type: "button", onclick: () => this.refresh() }),
       number: createElement("p", { className: "number" }),
       field: createElement("input", {
-        inputMode: "numeric", autocomplete: "one-time-code", pattern: "[0-9]{4}", maxLength: 4, required: true,
+        part: "field", inputMode: "numeric", autocomplete: "one-time-code", pattern: "[0-9]{4}", maxLength: 4, required: true,
       }),
-      send: createElement("button", { className: "button" }),
-      title: createElement("p", { className: "title" }),
-      hint: createElement("p", { className: "hint" }),
-      timer: createElement("p", { className: "timer" }),
-      register: createElement("a", { className: "button register", target: "_blank", rel: "noopener noreferrer" }),
-      link: createElement("button", { className: "link", type: "button", onclick: () => this.refresh() }),
+      send: createElement("button", { part: "button", className: "button" }),
+      title: createElement("p", { part: "title", className: "title" }),
+      hint: createElement("p", { part: "hint", className: "hint" }),
+      steps: createElement("ol", { part: "steps", className: "steps" }),
+      picture: image("picture"),
+      scanner: createElement("span"),
+      left: createElement("span"),
+      open: createElement("a", { part: "button", className: "button open" }),
+      register: createElement("a", { part: "button", className: "button register", target: "_blank", rel: "noopener noreferrer" }),
+      link: link(() => this.refresh()),
+      camera: link(() => this.#showLink()),
+      panelText: createElement("span"),
+      userCode: createElement("strong"),
+      copy: link(() => this.#copyLink()),
     });
-    p.timer.setAttribute("role", "timer"); // screen readers do not announce a timer when it changes
     p.number.setAttribute("aria-hidden", "true"); // the status has the number too
+    p.header = createElement("div", { part: "header", className: "header" }, p.logo, p.name);
     p.badge = createElement("span", { className: "badge" }, svg);
     p.digits = createElement("form", { className: "digits", onsubmit: (event) => this.#submitDigits(event) }, p.field, p.send);
     p.veil = createElement("div", { className: "veil" }, p.badge, p.number, p.digits, p.button);
-    p.frame = createElement("div", { className: "frame" }, p.image, p.veil);
-    p.status = createElement("div", { className: "status" }, p.title, p.hint);
+    p.frame = createElement("div", { part: "frame", className: "frame" }, p.image, p.veil);
+    p.who = createElement("p", { part: "scanner", className: "who" }, p.picture, p.scanner);
+    p.timer = createElement("p", { part: "timer", className: "timer" }, ring, p.left);
+    p.timer.setAttribute("role", "timer"); // screen readers do not announce a timer when it changes
+    p.status = createElement("div", { part: "status", className: "status" }, p.title, p.hint, p.who);
     p.status.setAttribute("role", "status");
     p.status.setAttribute("aria-live", "polite");
-    p.card = createElement("div", { className: "card", tabIndex: -1 }, p.frame, p.status, p.timer, p.register, p.link);
+    p.panel = createElement("div", { part: "panel", className: "panel" }, p.panelText, p.userCode, p.copy);
+    const slot = (name, ...children) => createElement("slot", { name }, ...children);
+    p.stepsSlot = slot("steps", p.steps);
+    p.card = createElement(
+      "div", { part: "card", className: "card", tabIndex: -1 }, slot("header", p.header), p.frame, p.status,
+      p.open, p.stepsSlot, p.timer, p.register, p.link, p.camera, p.panel, slot("other"),
+    );
     const root = this.attachShadow({ mode: "open" });
     root.adoptedStyleSheets = [STYLES];
     root.append(p.card);
@@ -447,28 +547,86 @@ class ScanLogin extends HTMLElement {
   }
 
   #render() {
-    const p = this.#parts;
+    const [p, login] = [this.#parts, this.#login];
     const view = VIEWS[this.#view];
-    const language = this.#language();
-    const texts = TEXTS[language];
+    const [language, texts] = this.#language();
+    const opens = this.#view === "code" && Boolean(login?.openUrl) && isPhone();
     p.card.lang = language;
-    p.card.className = `card ${view.tone ?? ""} ${view.icon === "spin" ? "spin" : ""}`;
+    p.card.className = `card ${view.tone ?? ""} ${view.icon === "spin" ? "spin" : ""} ${opens ? "phone" : ""}`;
     p.card.dataset.view = this.#view;
     p.card.setAttribute("aria-busy", String(Boolean(view.busy)));
     p.image.alt = texts.alt;
     p.image.hidden = !p.image.src || Boolean(view.blank);
+    p.frame.classList.toggle("veiled", Boolean(view.icon));
     p.veil.hidden = !view.icon;
     p.path.setAttribute("d", ICONS[view.icon] ?? "");
-    [p.title.textContent, p.hint.textContent] = texts[this.#view].map((text) => this.#fill(text));
+    [p.title.textContent, p.hint.textContent] = texts[opens ? "phone" : this.#view].map((text) => this.#fill(text, texts));
     this.#renderMatch(Boolean(view.match), texts);
+    this.#renderApp(opens, texts);
+    this.#renderScanner(Boolean(view.who), texts);
+    this.#renderPanel(opens, texts);
     p.button.hidden = !view.button;
     p.button.textContent = texts[view.button] ?? "";
     p.link.hidden = !view.link;
-    p.link.textContent = texts[view.link] ?? "";
-    p.register.hidden = this.#view !== "unregistered" || !this.#login?.registerUrl;
+    p.link.textContent = texts[p.who.hidden ? view.link : "other"] ?? "";
+    p.register.hidden = this.#view !== "unregistered" || !login?.registerUrl;
     p.register.textContent = texts.register;
-    if (!p.register.hidden) p.register.href = this.#login.registerUrl;
+    if (!p.register.hidden) p.register.href = login.registerUrl;
     this.#renderTimer();
+  }
+
+  /** The name and the logo of the app, the steps, and on a phone the button that opens the phone app. */
+  #renderApp(opens, texts) {
+    const [p, login] = [this.#parts, this.#login];
+    if (login) p.name.textContent = login.app.name ?? "";
+    p.header.hidden = !p.name.textContent;
+    setImage(p.logo, login ? httpURL(login.app.logo_url) : p.logo.src);
+    p.open.hidden = !opens;
+    p.open.textContent = texts.open;
+    if (opens) p.open.href = login.openUrl;
+    p.stepsSlot.hidden = opens || this.#view !== "code";
+    p.steps.replaceChildren(...texts.steps.map((step) => createElement("li", { textContent: this.#fill(step, texts) })));
+  }
+
+  /** The person who scanned, if the app allows it. */
+  #renderScanner(isShown, texts) {
+    const [p, scanner] = [this.#parts, this.#login?.scanner];
+    p.who.hidden = !isShown || !scanner;
+    p.scanner.textContent = scanner?.name ? fillIn(texts.scanner, scanner) : "";
+    setImage(p.picture, httpURL(scanner?.picture));
+  }
+
+  /** The short code and its link, for a person whose camera does not work. */
+  #renderPanel(opens, texts) {
+    const [p, login] = [this.#parts, this.#login];
+    const link = this.#view === "code" ? login?.link : null;
+    p.camera.hidden = this.#view !== "code" || opens || Boolean(link) || (this.#polls && !login?.device);
+    p.camera.textContent = texts.camera;
+    p.panel.hidden = !link;
+    p.panelText.textContent = fillIn(texts.link, { uri: link?.verification_uri.replace(/^https?:\/\//, "") });
+    p.userCode.textContent = link?.user_code ?? "";
+    p.copy.textContent = texts[login?.isCopied ? "copied" : "copy"];
+  }
+
+  async #showLink() {
+    const login = this.#login;
+    const link = login.device ?? (await this.#call("link", this.#proof()));
+    if (login !== this.#login || !link) return;
+    if (link.error) return this.#handleError(link);
+    login.link = link;
+    this.#render();
+    this.#parts.copy.focus();
+  }
+
+  async #copyLink() {
+    const login = this.#login;
+    try {
+      await navigator.clipboard.writeText(login.link.verification_uri_complete);
+      login.isCopied = true;
+    } catch {
+      getSelection().selectAllChildren(this.#parts.userCode); // without the permission the person copies the code
+    }
+    this.#render();
   }
 
   /** No push follows when a person without an account has registered: the field is shown before too. */
@@ -481,24 +639,31 @@ class ScanLogin extends HTMLElement {
     p.field.ariaLabel = texts.field;
     p.send.textContent = texts.send;
     p.send.disabled = Boolean(login?.isProving);
-    if (!p.digits.hidden && login.note) p.hint.textContent = this.#fill(texts[login.note]);
+    if (!p.digits.hidden && login.note) p.hint.textContent = this.#fill(texts[login.note], texts);
   }
 
-  #fill(text) {
-    const { number = "", tries = "" } = this.#login ?? {};
-    return text.replace("{number}", number).replace("{tries}", tries);
+  #fill(text, texts) {
+    const { number, tries, app } = this.#login ?? {};
+    const phone = this.getAttribute("phone_app") || texts.apps[app?.provider] || texts.anyApp;
+    return fillIn(text, { number, tries, phone });
   }
 
   #renderTimer() {
-    const { timer } = VIEWS[this.#view];
-    const end = timer === "retries" ? this.#retryAt : this.#expiresAt;
-    const seconds = Math.max(0, Math.ceil((end - Date.now()) / 1000));
-    this.#parts.timer.textContent = timer ? TEXTS[this.#language()][timer](formatTime(seconds)) : "";
+    const [p, { timer }] = [this.#parts, VIEWS[this.#view]];
+    const end = timer === "retries" ? this.#retryAt : this.#codeEnd();
+    const left = Math.max(0, end - Date.now());
+    p.ring.toggleAttribute("hidden", !timer || timer === "retries");
+    p.circle.setAttribute("stroke-dashoffset", String(1 - Math.min(1, left / this.#lifetime)));
+    p.left.textContent = timer ? fillIn(this.#language()[1][timer], { time: formatTime(Math.ceil(left / 1000)) }) : "";
   }
 
+  /** The language of the element, and its texts. A text that a language lacks is in English. */
   #language() {
-    const wanted = this.closest("[lang]:not([lang=''])")?.lang ?? navigator.language;
-    return /^zh\b/i.test(wanted) ? "zh-CN" : "en";
+    const wanted = (this.closest("[lang]:not([lang=''])")?.lang || navigator.language).toLowerCase();
+    const known = Object.keys({ ...this.#texts, ...TEXTS });
+    const base = (tag) => tag.toLowerCase().split("-")[0];
+    const language = known.find((tag) => tag.toLowerCase() === wanted) ?? known.find((tag) => base(tag) === base(wanted)) ?? "en";
+    return [language, { ...TEXTS.en, ...TEXTS[language], ...this.#texts[language] }];
   }
 
   #setImageLoaded(isLoaded) {
@@ -531,11 +696,26 @@ class ScanLogin extends HTMLElement {
     if (this.#hasOldCode() && this.#socket?.connected) this.#refreshOldCode();
   }
 
+  /** Unix milliseconds; when the code expires, or is replaced because of `refresh_every`. */
+  #codeEnd() {
+    const seconds = Number(this.getAttribute("refresh_every"));
+    const isReplaced = seconds > 0 && this.#view === "code" && isVisible();
+    return isReplaced ? Math.min(this.#expiresAt, this.#begunAt + Math.max(seconds, REFRESH_MIN) * 1000) : this.#expiresAt;
+  }
+
   /** Whether a code without a known scan is older than `refresh_every` seconds. */
   #hasOldCode() {
-    const seconds = Number(this.getAttribute("refresh_every"));
-    const isOld = seconds > 0 && Date.now() > this.#begunAt + Math.max(seconds, REFRESH_MIN) * 1000;
-    return isOld && this.#view === "code";
+    return this.#view === "code" && this.#codeEnd() < this.#expiresAt && Date.now() > this.#codeEnd();
+  }
+
+  /** Whether an expired code is replaced without an action of the person. */
+  #mayRefresh() {
+    return this.getAttribute("auto_refresh") !== "off" && isVisible() && this.#autoRefreshes < AUTO_REFRESHES;
+  }
+
+  #refreshExpired() {
+    this.#autoRefreshes += 1;
+    this.#refresh();
   }
 
   /** Replace an old code, unless `resume` reports a scan: its push may be late or lost. */
@@ -543,7 +723,7 @@ class ScanLogin extends HTMLElement {
     const login = this.#login;
     if (login.isResuming) return;
     await this.#resume();
-    if (login === this.#login && this.#hasOldCode()) this.refresh();
+    if (login === this.#login && this.#hasOldCode()) this.#refresh();
   }
 
   // ---- one login ----
@@ -624,22 +804,26 @@ class ScanLogin extends HTMLElement {
     return { login_id: this.#login.id, secret: this.#login.secret };
   }
 
-  #setLogin({ login_id, scene, secret, code_url, expires_in, interval = RETRY_DELAY }) {
-    this.#login = { id: login_id, secret, interval, state: "pending" };
+  #setLogin({ login_id, scene, secret, code_url, open_url, app = {}, expires_in, interval = RETRY_DELAY, ...rest }) {
+    const device = rest.verification_uri_complete ? rest : null; // of a login that was begun by polling
+    this.#login = { id: login_id, secret, interval, app, device, openUrl: appURL(open_url), state: "pending" };
     this.#begunAt = Date.now();
     this.#expiresAt = this.#begunAt + expires_in * 1000;
     this.#parts.field.value = "";
     this.#setImageLoaded(false);
     this.#parts.image.src = code_url;
     this.#show("code");
+    this.#lifetime = this.#codeEnd() - this.#begunAt;
+    this.#renderTimer();
     this.#emit("begun", { login_id, scene, expires_in });
   }
 
   /** Apply the login's `state`, which a push, a resume or a poll has brought. */
-  #applyState(state, { register_url, expires_in, match, prove, tries, refused } = {}) {
-    const changed = this.#login.state !== state;
+  #applyState(state, { register_url, expires_in, match, prove, tries, refused, scanner } = {}) {
+    const { state: before } = this.#login;
+    const changed = before !== state;
     this.#login.state = state;
-    if (expires_in !== undefined) this.#expiresAt = Date.now() + expires_in * 1000;
+    if (expires_in !== undefined) this.#setExpiry(expires_in);
     if (state === "confirmed") return this.#redeem();
     if (state === "pending") return this.#show("code");
     if (!SHOWN_STATES.has(state)) return this.#restart(); // ended by another client
@@ -648,12 +832,22 @@ class ScanLogin extends HTMLElement {
     if (state === "unregistered") this.#login.registerUrl = httpURL(register_url);
     if (typeof match === "string") this.#login.number = match;
     if (prove) Object.assign(this.#login, { asksDigits: true, tries });
+    if (typeof scanner === "object") this.#login.scanner = scanner;
+    if (state === "expired" && before === "pending" && this.#mayRefresh()) {
+      this.#emit(state);
+      return this.#refreshExpired();
+    }
     if (state === "denied" || state === "expired") this.#end(this.#endView(state, refused));
     else this.#show(state === "scanned" ? this.#scannedView() : state);
     if (changed) this.#emit(state);
     const needsExpiry = state === "unregistered" && expires_in === undefined; // a push has no `expires_in`
-    const needsMatch = match === true; // a push has no number
-    if ((needsExpiry || needsMatch) && this.#socket) this.#resume();
+    const needsFields = match === true || scanner === true; // a push has no number and no name
+    if ((needsExpiry || needsFields) && this.#socket) this.#resume();
+  }
+
+  #setExpiry(seconds) {
+    this.#expiresAt = Date.now() + seconds * 1000;
+    if (this.#view !== "code") this.#lifetime = Math.max(this.#lifetime, seconds * 1000);
   }
 
   #scannedView() {
@@ -867,6 +1061,8 @@ class ScanLogin extends HTMLElement {
     const form = createElement("form", { method: "post", action: this.getAttribute("action") ?? "", hidden: true }, ...inputs);
     document.body.append(form);
     form.submit();
+    const attempt = this.#attempt;
+    sleep(HANDLER_TIMEOUT).then(() => attempt === this.#attempt && this.#show("rejected")); // no answer
   }
 
   /** Handle an error answer to `resume`, `redeem` or a poll. */
@@ -894,7 +1090,7 @@ class ScanLogin extends HTMLElement {
     this.#disconnect();
     this.#dropLogin();
     this.#polls = true;
-    this.#setLogin({ ...answer, scene: answer.user_code, secret });
+    this.#setLogin({ ...answer, scene: answer.scene ?? answer.user_code, secret });
     this.#keepPolling();
   }
 
@@ -930,7 +1126,7 @@ class ScanLogin extends HTMLElement {
       if (attempt !== this.#attempt) return;
       if (next?.error === "slow_down") interval += 5; // RFC 8628, section 3.5
       wait = this.#applyPoll(next);
-      if (next?.error === "authorization_pending" && this.#hasOldCode()) return this.refresh();
+      if (next?.error === "authorization_pending" && this.#hasOldCode()) return this.#refresh();
     }
   }
 
