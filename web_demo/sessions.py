@@ -1,5 +1,6 @@
 """Sessions of signed-in users, in memory."""
 
+import hashlib
 import secrets
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -16,12 +17,20 @@ class Session:
 
     id_token: of a sign-in by OpenID Connect.
     chat_token: the access token of the sign-in, until the chat page has taken it.
+    began_at, user_agent: of the sign-in, for the list of browsers.
     """
 
     claims: dict[str, Any]
     expires_at: float
     id_token: str = ""
     chat_token: str = field(default="", repr=False)
+    began_at: float = 0.0
+    user_agent: str = ""
+
+
+def public_id(session_id: str) -> str:
+    """Return a name of a session for links. It does not reveal the session id."""
+    return hashlib.sha256(session_id.encode()).hexdigest()[:16]
 
 
 class SiteSessions:
@@ -52,6 +61,14 @@ class SiteSessions:
             return ""
         self._sessions[session_id] = replace(session, chat_token="")
         return session.chat_token
+
+    def of_person(self, subject: str, now: float) -> dict[str, Session]:
+        """Return the sessions of a person that have not expired, by session id."""
+        return {
+            key: one
+            for key, one in self._sessions.items()
+            if one.claims["sub"] == subject and one.expires_at > now
+        }
 
     def close(self, session_id: str | None) -> None:
         self._sessions.pop(session_id or "", None)

@@ -15,13 +15,15 @@ import json
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
-from typing import Any, NoReturn
+from dataclasses import replace
+from typing import NoReturn
 from urllib.parse import urlsplit
 
 import jwt
 from aiohttp import web
 
+from .account import account_fields, device_list
+from .error_pages import error_pages
 from .game.server import (
     CALLBACK_PATH,
     TUNNEL_PATH,
@@ -31,7 +33,7 @@ from .game.server import (
     is_from_phone,
 )
 from .oidc import ATTEMPT_LIFETIME, OIDCClient, SignInFailed, read_logout_token
-from .sessions import SESSION_LIFETIME, Session, SiteSessions, UsedTokens
+from .sessions import SESSION_LIFETIME, Session, SiteSessions, UsedTokens, public_id
 from .templates import CHAT, GAME, PAGES, PageTemplates
 from .verify import TokenVerifier
 
@@ -48,6 +50,7 @@ GAME_FILES = {
 }
 SCRIPT_HEADER = ("X-Requested-With", "fetch")
 BODY_MAX_BYTES = 64 * 1024
+USER_AGENT_MAX = 500
 SESSION_COOKIE = "session"
 BROWSER_COOKIE = "oidc"
 BACKCHANNEL_PATH = "/oidc/backchannel-logout"
@@ -76,22 +79,25 @@ def build_site(
     chat_room: the room of the page /chat. Without it, or with `oidc`, there is no such page.
     game: the app of the page /game. Without it there is no such page.
     """
+    pages = PageTemplates(broker_url=broker_url.rstrip("/"), app=app, phone_url=phone_url or "")
     site = Site(
         verifier=TokenVerifier(broker=broker_url, app=app, issuer=issuer),
-        pages=PageTemplates(broker_url=broker_url.rstrip("/"), app=app, phone_url=phone_url or ""),
+        pages=pages,
         site_url=site_url,
         oidc=oidc,
         chat_room=chat_room,
         has_game=game is not None,
     )
     application = web.Application(
-        client_max_size=BODY_MAX_BYTES, middlewares=[errors_as_json, site.check_post_origin]
+        client_max_size=BODY_MAX_BYTES, middlewares=[error_pages(pages), site.check_post_origin]
     )
     routes = [
         ("GET", "/", site.login_page),
         ("POST", "/session", site.sign_in),
         ("GET", "/account", site.account_page),
         ("POST", "/sign-out", site.sign_out),
+        ("POST", "/sign-out/everywhere", site.sign_out_everywhere),
+        ("POST", "/sign-out/{device:[0-9a-f]{16}}", site.sign_out_device),
         *(("GET", path, serve_file) for path in FILES),
     ]
     if site.has_chat:
@@ -159,7 +165,11 @@ class Site:
         fields = account_fields(session.claims)
         fields["chat_hidden"] = "" if self.has_chat else "hidden"
         fields["game_hidden"] = "" if self._has_game else "hidden"
-        return self._pages.render(request, "account", fields)
+        sessions = self._sessions.of_person(session.claims["sub"], time.time())
+        fields["everywhere_hidden"] = "" if len(sessions) > 1 else "hidden"
+        own = request.cookies.get(SESSION_COOKIE, "")
+        devices = device_list(request, self._pages, sessions, own)
+        return self._pages.render(request, "account", fields, fragments={"devices": devices})
 
     async def chat_page(self, request: web.Request) -> web.Response:
         """The chat; before the sign-in, the login page under the same URL."""
@@ -216,6 +226,8 @@ class Site:
     ) -> None:
         """Replace the session: an id that an attacker planted is useless."""
         self._sessions.close(request.cookies.get(SESSION_COOKIE))
+        user_agent = request.headers.get("User-Agent", "")[:USER_AGENT_MAX]
+        session = replace(session, began_at=time.time(), user_agent=user_agent)
         session_id = self._sessions.open(session)
         self._set_cookie(request, response, SESSION_COOKIE, session_id, SESSION_LIFETIME)
 
@@ -274,10 +286,35 @@ class Site:
         self._sessions.close(request.cookies.get(SESSION_COOKIE))
         location = "/"
         if session and session.id_token and self._oidc is not None:
-            location = await self._oidc.logout_url(session.id_token)
+            location = await self._logout_url(self._oidc, session.id_token)
         response = web.HTTPSeeOther(location)
         response.del_cookie(SESSION_COOKIE)
         raise response
+
+    async def _logout_url(self, oidc: OIDCClient, id_token: str) -> str:
+        """Return where the browser signs out at the provider too; the start page if it is down."""
+        try:
+            return await oidc.logout_url(id_token)
+        except SignInFailed as error:
+            log.warning("sign-out at the provider failed: error=%s", error)
+            return "/"
+
+    async def sign_out_device(self, request: web.Request) -> web.Response:
+        """End another session of the person who is signed in."""
+        for key in self._own_sessions(request):
+            if public_id(key) == request.match_info["device"]:
+                self._sessions.close(key)
+        raise web.HTTPSeeOther("/account")
+
+    async def sign_out_everywhere(self, request: web.Request) -> web.Response:
+        """End all sessions of the person who is signed in at this site."""
+        for key in self._own_sessions(request):
+            self._sessions.close(key)
+        raise web.HTTPSeeOther("/")
+
+    def _own_sessions(self, request: web.Request) -> dict[str, Session]:
+        session = self._session(request)
+        return self._sessions.of_person(session.claims["sub"], time.time()) if session else {}
 
     @web.middleware
     async def check_post_origin(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -320,20 +357,6 @@ async def read_access_token(request: web.Request) -> str:
     return token
 
 
-def account_fields(claims: dict[str, Any]) -> dict[str, str]:
-    """The fields of the account page. The subject is `<provider>:<id>`."""
-    audience = claims["aud"]
-    since = datetime.fromtimestamp(claims.get("auth_time", claims["iat"]), UTC)
-    return {
-        "name": claims["sub"].partition(":")[2] or claims["sub"],
-        "subject": claims["sub"],
-        "issuer": claims["iss"],
-        "audience": audience if isinstance(audience, str) else ", ".join(audience),
-        "since": since.strftime("%Y-%m-%d %H:%M:%S UTC"),
-        "since_iso": since.isoformat(),
-    }
-
-
 async def serve_file(request: web.Request) -> web.FileResponse:
     path = {**FILES, **CHAT_FILES, **GAME_FILES}[request.path]
     return web.FileResponse(path, headers={"Cache-Control": "no-cache"})
@@ -351,7 +374,7 @@ def security_headers(
             "default-src 'none'",
             f"script-src 'self' {broker}",
             f"connect-src 'self' {broker} {socket}",
-            f"img-src 'self' data: {broker}",  # if a CDN serves images of codes, add it here
+            f"img-src 'self' data: {broker} https:",  # https: for logos and for pictures of people
             "style-src 'self'",
             "form-action 'self'",
             "base-uri 'none'",
@@ -379,16 +402,3 @@ async def check_expectation(request: web.Request) -> None:
         fail(web.HTTPExpectationFailed, "invalid_request", "Expect is not supported")
     await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     request.writer.output_size = 0  # the response has not begun
-
-
-@web.middleware
-async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turn aiohttp's error answers (404, 405, 413, …) into JSON answers of this site."""
-    try:
-        return await handler(request)
-    except web.HTTPError as refusal:
-        if refusal.content_type != "application/json":
-            words = {"error": "invalid_request", "error_description": refusal.reason.lower()}
-            refusal.text = json.dumps(words)
-            refusal.content_type = "application/json"
-        raise

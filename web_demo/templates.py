@@ -24,20 +24,49 @@ class PageTemplates:
         self._texts: dict[str, dict[str, str]] = json.loads(_read("texts.json"))
         self._templates = {
             name: string.Template(_read(f"{name}.html"))
-            for name in ("frame", "login", "login_oidc", "account", "chat", "game")
+            for name in (
+                "frame",
+                "login",
+                "login_oidc",
+                "account",
+                "device",
+                "error",
+                "chat",
+                "game",
+            )
         }
 
+    def fragment(self, request: web.Request, name: str, values: dict[str, str]) -> str:
+        """Return a part of a page as HTML."""
+        fields = {**self._texts[choose_language(request)], **values}
+        return self._templates[name].substitute({k: html.escape(v) for k, v in fields.items()})
+
     def render(
-        self, request: web.Request, page: str, values: dict[str, str] | None = None
+        self,
+        request: web.Request,
+        page: str,
+        values: dict[str, str] | None = None,
+        *,
+        fragments: dict[str, str] | None = None,
+        kind: str = "failed",
+        status: int = 200,
     ) -> web.Response:
+        """Return a page.
+
+        fragments: parts that are HTML already. kind: of an error.
+        """
         language = choose_language(request)
         texts = {"lang": LANGUAGES[language], **self._texts[language]}
         texts["title"] = texts[f"{page.removesuffix('_oidc')}_title"]
         texts["problem"] = ""
+        texts |= {name: texts[f"{kind}_{name[6:]}"] for name in ("error_heading", "error_sentence")}
         fields = {k: html.escape(v) for k, v in {**texts, **self._values, **(values or {})}.items()}
+        fields |= fragments or {}
         fields["body"] = self._templates[page].substitute(fields)
         response = web.Response(
-            text=self._templates["frame"].substitute(fields), content_type="text/html"
+            text=self._templates["frame"].substitute(fields),
+            content_type="text/html",
+            status=status,
         )
         response.headers["Content-Language"] = LANGUAGES[language]
         response.headers["Cache-Control"] = (

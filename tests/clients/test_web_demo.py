@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
 import aiohttp
@@ -20,6 +21,7 @@ from tests.support.builders import RunningBroker, StartBroker
 from tests.support.client_driver import KeyServer
 from tests.support.environment import ROOT, free_port
 from tests.support.logins import token_of
+from web_demo.sessions import public_id
 from web_demo.site import build_site
 from web_demo.verify import TokenVerifier
 
@@ -109,6 +111,77 @@ async def test_ended_session_is_refused_by_the_server(demo: Demo, end: str) -> N
         thief.get("/account", allow_redirects=False) as page,
     ):
         assert page.status == 303
+
+
+@asynccontextmanager
+async def another_browser(demo: Demo, token: str, user_agent: str) -> AsyncIterator[Demo]:
+    """A further browser in which the person of `token` is signed in."""
+    jar, headers = aiohttp.CookieJar(unsafe=True), {"User-Agent": user_agent}
+    async with aiohttp.ClientSession(demo.url, cookie_jar=jar, headers=headers) as http:
+        other = demo._replace(http=http)
+        assert (await other.sign_in(token))[0] == 200
+        yield other
+
+
+async def is_signed_in(demo: Demo) -> bool:
+    async with demo.http.get("/account", allow_redirects=False) as page:
+        return page.status == 200
+
+
+EDGE = "Mozilla/5.0 (Windows NT 10.0) Chrome/140.0 Safari/537.36 Edg/140.0"
+
+
+async def test_account_lists_the_browsers_of_the_person(demo: Demo) -> None:
+    await demo.sign_in(forged(demo, name="Alice Smith"))
+    async with (
+        another_browser(demo, forged(demo), EDGE),
+        another_browser(demo, forged(demo, sub="pretend:bob"), "Firefox/140"),
+        demo.http.get("/account") as page,
+    ):
+        text = await page.text()
+
+    assert "Signed in as Alice Smith" in text
+    assert "Edge · Windows" in text
+    assert "Firefox" not in text
+    assert text.count("<li>") == 2
+
+
+async def test_one_browser_is_signed_out_from_another(demo: Demo) -> None:
+    await demo.sign_in(forged(demo))
+    async with another_browser(demo, forged(demo), EDGE) as other:
+        key = next(one.value for one in other.http.cookie_jar if one.key == "session")
+
+        path = f"/sign-out/{public_id(key)}"
+        await demo.http.post(path, headers={"Origin": demo.url})
+
+        assert (await is_signed_in(demo), await is_signed_in(other)) == (True, False)
+
+
+async def test_other_person_cannot_sign_out_a_browser(demo: Demo) -> None:
+    await demo.sign_in(forged(demo))
+    key = next(one.value for one in demo.http.cookie_jar if one.key == "session")
+    async with another_browser(demo, forged(demo, sub="pretend:bob"), EDGE) as other:
+        await other.http.post(f"/sign-out/{public_id(key)}", headers={"Origin": demo.url})
+
+    assert await is_signed_in(demo)
+
+
+async def test_sign_out_everywhere_ends_all_sessions(demo: Demo) -> None:
+    await demo.sign_in(forged(demo))
+    async with another_browser(demo, forged(demo), EDGE) as other:
+        await demo.http.post("/sign-out/everywhere", headers={"Origin": demo.url})
+
+        assert (await is_signed_in(demo), await is_signed_in(other)) == (False, False)
+
+
+@pytest.mark.parametrize(("language", "heading"), [("en", "Page not found"), ("zh", "页面不存在")])
+async def test_error_is_a_page_for_people(demo: Demo, language: str, heading: str) -> None:
+    headers = {"Accept": "text/html,*/*;q=0.8", "Accept-Language": language}
+    async with demo.http.get("/nowhere", headers=headers) as page:
+        assert (page.status, page.content_type) == (404, "text/html")
+        assert heading in await page.text()
+    async with demo.http.get("/nowhere") as answer:
+        assert (answer.status, answer.content_type) == (404, "application/json")
 
 
 async def test_token_is_exchanged_once(demo: Demo) -> None:

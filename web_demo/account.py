@@ -1,0 +1,92 @@
+"""The account page: the person, and the browsers in which the person is signed in."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+from aiohttp import web
+
+from .sessions import Session, public_id
+from .templates import PageTemplates
+
+BROWSERS = {
+    "Edg/": "Edge",
+    "OPR/": "Opera",
+    "Firefox/": "Firefox",
+    "Chrome/": "Chrome",
+    "Safari/": "Safari",
+}
+SYSTEMS = {
+    "iPhone": "iPhone",
+    "iPad": "iPad",
+    "Android": "Android",
+    "Windows": "Windows",
+    "Mac OS X": "macOS",
+    "Linux": "Linux",
+}
+# The first name in a user agent is the right one: Edge also names Chrome, and Android also Linux.
+
+
+def describe_browser(user_agent: str) -> str:
+    """Return a name such as `Firefox · Windows`; empty for an unknown user agent."""
+    names = (
+        next((name for mark, name in table.items() if mark in user_agent), "")
+        for table in (BROWSERS, SYSTEMS)
+    )
+    return " · ".join(filter(None, names))
+
+
+def name_of(claims: dict[str, Any]) -> str:
+    """Return the person's name, or else the subject. The subject is `<provider>:<id>`."""
+    subject: str = claims["sub"]
+    name: str = claims.get("name") or subject.partition(":")[2] or subject
+    return name
+
+
+def account_fields(claims: dict[str, Any]) -> dict[str, str]:
+    """Return the fields of the account page that show the person."""
+    since = datetime.fromtimestamp(claims.get("auth_time", claims["iat"]), UTC)
+    picture = str(claims.get("picture") or "")
+    has_picture = picture.startswith("https://")
+    name = name_of(claims)
+    return {
+        "name": name,
+        "monogram": name[:1].upper(),
+        "monogram_hidden": "hidden" if has_picture else "",
+        "picture": picture if has_picture else "data:,",
+        "picture_hidden": "" if has_picture else "hidden",
+        "since": _time(since),
+        "since_iso": since.isoformat(),
+        "claims": json.dumps(claims, indent=2, ensure_ascii=False),
+    }
+
+
+def device_list(
+    request: web.Request, pages: PageTemplates, sessions: dict[str, Session], own: str
+) -> str:
+    """Return the items of the list of browsers, the newest first, as HTML.
+
+    sessions: of one person, by session id. own: the session id of this browser.
+    """
+    newest = sorted(sessions.items(), key=lambda one: one[1].began_at, reverse=True)
+    return "".join(_device(request, pages, key, one, is_own=key == own) for key, one in newest)
+
+
+def _device(
+    request: web.Request, pages: PageTemplates, key: str, session: Session, *, is_own: bool
+) -> str:
+    began = datetime.fromtimestamp(session.began_at, UTC)
+    values = {
+        "device": public_id(key),
+        "own_hidden": "" if is_own else "hidden",
+        "other_hidden": "hidden" if is_own else "",
+        "began": _time(began),
+        "began_iso": began.isoformat(),
+    }
+    if browser := describe_browser(session.user_agent):
+        values["browser"] = browser
+    return pages.fragment(request, "device", values)
+
+
+def _time(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%d %H:%M UTC")
