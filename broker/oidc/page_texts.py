@@ -46,8 +46,8 @@ SIGN_IN_TEXTS: Mapping[str, Texts] = {
         "nothing": "no personal data",
         "cancel": "Cancel and return to {app}",
         "hint": "{app} asks for the account {hint}.",
-        "handset": "Is this page on your phone? A phone cannot scan its own screen. Open {app} "
-        "on a computer or tablet, and scan the code there.",
+        "handset": "Is this page on your phone? A phone cannot scan its own screen. Open the app "
+        "with the button. If there is no button, open {app} on a computer or tablet.",
         "noscript": "This page needs JavaScript to show the code. Allow it, then reload the page.",
         "pretend": "Pretend to be the phone",
         "address": "You sign in at {host}. Check that the address bar shows this name.",
@@ -63,8 +63,8 @@ SIGN_IN_TEXTS: Mapping[str, Texts] = {
         "nothing": "不获取个人信息",
         "cancel": "取消并返回 {app}",
         "hint": "{app} 请求登录的账号：{hint}",
-        "handset": "正在用手机浏览本页？手机无法扫描自己的屏幕，"
-        "请在电脑或平板上打开 {app}，再用手机扫码。",
+        "handset": "正在用手机浏览本页？手机无法扫描自己的屏幕，请用按钮打开应用。"
+        "没有按钮时，请在电脑或平板上打开 {app}。",
         "noscript": "显示二维码需要 JavaScript，请允许后刷新本页。",
         "pretend": "使用模拟手机扫码",
         "address": "当前登录地址为 {host}，请确认与地址栏一致。",
