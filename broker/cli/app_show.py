@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -12,15 +10,16 @@ import typer
 from broker.apps.model import DEFAULT_APP, AppRecord
 from broker.cli.app_options import IdArgument
 from broker.cli.oidc_products import ALIASES, PRODUCTS, fill_template, find_problems
-from broker.cli.support import (
-    ConfigFile,
+from broker.cli.output import (
+    Columns,
+    Item,
     JSONOption,
-    print_json,
-    print_table,
-    read_settings,
-    usage_error,
-    with_records,
+    field,
+    print_item,
+    print_list,
+    time_of,
 )
+from broker.cli.support import ConfigFile, read_settings, usage_error, with_records
 from broker.infrastructure.runtime.settings import ServerSettings
 
 ProductOption = Annotated[
@@ -33,21 +32,36 @@ ProductOption = Annotated[
     ),
 ]
 
-COLUMNS = ("id", "name", "client_type", "provider", "has_api_secret", "changed_at")
-"""Fields in the table of all apps."""
+COLUMNS: Columns = {
+    **{name: field(name) for name in ("id", "name", "client_type", "provider", "has_api_secret")},
+    "changed": time_of("changed_at"),
+}
+
+FROM_SETTINGS: Item = {"id": DEFAULT_APP, "name": "from the settings"}
+"""The row of the app that the settings define; JSON has the apps in the records only."""
 
 TIMES = ("created_at", "changed_at")
 
 
-def list_apps(as_json: JSONOption = False, file: ConfigFile = None) -> None:
+def list_apps(
+    name: Annotated[
+        str | None, typer.Option(help="Apps whose name or id contains this text only.")
+    ] = None,
+    provider: Annotated[str | None, typer.Option(help="Apps with this provider only.")] = None,
+    as_json: JSONOption = False,
+    file: ConfigFile = None,
+) -> None:
     """Print all apps. Secrets are not printed, only whether an app has one."""
     found = with_records(read_settings(file), lambda records: records.app_admin.list())
-    apps = [app.as_dict() for app in found]
-    if as_json:
-        print_json(apps)
-        return
-    rows = [_row(app) for app in apps]
-    print_table(COLUMNS, [*rows, [DEFAULT_APP, "from the settings", *[""] * (len(COLUMNS) - 2)]])
+    apps = [
+        app.as_dict()
+        for app in found
+        if (name is None or name.lower() in f"{app.app.id}\n{app.app.name}".lower())
+        and provider in (None, app.app.provider)
+    ]
+    is_filtered = name is not None or provider is not None
+    rows = apps if as_json or is_filtered else [*apps, FROM_SETTINGS]
+    print_list(rows, COLUMNS, as_json=as_json)
 
 
 def show(
@@ -63,10 +77,8 @@ def show(
     record = with_records(settings, lambda records: records.app_admin.get(app_id))
     if product is not None:
         _print_product(product, record, settings[ServerSettings].public_url)
-    elif as_json:
-        print_json(record.as_dict())
     else:
-        _print_fields(record.as_dict())
+        print_item(record.as_dict(), as_json=as_json, times=TIMES)
 
 
 def _print_product(name: str, record: AppRecord, issuer: str) -> None:
@@ -83,25 +95,3 @@ def _print_product(name: str, record: AppRecord, issuer: str) -> None:
     for problem in find_problems(name, record, issuer):
         print(f"warning: {problem}", file=sys.stderr)
     print(fill_template(name, record.app, issuer), end="")
-
-
-def _print_fields(fields: Mapping[str, object]) -> None:
-    texts = {name: _text(name, value) for name, value in fields.items()}
-    width = max(map(len, texts))
-    for name, text in texts.items():
-        if text:
-            print(f"{name.ljust(width)}  {text}")
-
-
-def _row(fields: Mapping[str, object]) -> list[str]:
-    return [_text(name, fields[name]) for name in COLUMNS]
-
-
-def _text(name: str, value: object) -> str:
-    if name in TIMES and isinstance(value, float):
-        return datetime.fromtimestamp(value, UTC).isoformat(timespec="seconds")
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, list):
-        return ", ".join(value)
-    return "" if value is None else str(value)

@@ -10,14 +10,8 @@ from typing import Annotated
 import typer
 
 from broker.audit.model import AuditKind, AuditQuery, ChainCheck, ExportedEntry
-from broker.cli.support import (
-    ConfigFile,
-    JSONOption,
-    print_json,
-    print_table,
-    read_settings,
-    with_records,
-)
+from broker.cli.output import Columns, JSONOption, field, print_json, print_list, time_of
+from broker.cli.support import ConfigFile, read_settings, with_records
 from broker.infrastructure.codec import encode
 from broker.records.store import Records
 
@@ -25,7 +19,13 @@ command = typer.Typer(no_args_is_help=True, help="Search, export and verify the 
 
 PAGE = 500
 
-COLUMNS = ("seq", "at", "kind", "app", "state", "subject", "actor", "ip", "reason")
+TIME_FORMATS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]
+
+COLUMNS: Columns = {
+    "seq": field("seq"),
+    "at": time_of("at"),
+    **{name: field(name) for name in ("kind", "app", "state", "subject", "actor", "ip", "reason")},
+}
 
 
 @command.command(name="list")
@@ -37,9 +37,7 @@ def list_entries(
     state: Annotated[str | None, typer.Option(help="Entries with this state only.")] = None,
     since: Annotated[
         datetime | None,
-        typer.Option(
-            help="Entries from this time on, in UTC.", formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]
-        ),
+        typer.Option(help="Entries from this time on, in UTC.", formats=TIME_FORMATS),
     ] = None,
     limit: Annotated[int, typer.Option(min=1, max=999, help="Number of entries.")] = 100,
     as_json: JSONOption = False,
@@ -57,10 +55,7 @@ def list_entries(
         return await records.audit_export.search(query, limit)
 
     entries = with_records(read_settings(file), search)
-    if as_json:
-        print_json([dict(entry) for entry in entries])
-    else:
-        print_table(COLUMNS, [_row(entry) for entry in entries])
+    print_list([dict(entry) for entry in entries], COLUMNS, as_json=as_json)
 
 
 @command.command()
@@ -83,18 +78,16 @@ def export(
 
 
 @command.command()
-def verify(file: ConfigFile = None) -> None:
+def verify(as_json: JSONOption = False, file: ConfigFile = None) -> None:
     """Compare the entries with their hash chain. Exits with 1 at the first break."""
 
     async def check(records: Records) -> ChainCheck:
         return await records.audit_export.verify()
 
     found = with_records(read_settings(file), check)
+    if as_json:
+        print_json(found._asdict())
+        raise typer.Exit(found.broken_at is not None)
     if found.broken_at is not None:
         sys.exit(f"the chain is broken at entry {found.broken_at}: {found.problem}")
     print(f"{found.checked} entries agree with the hash chain")
-
-
-def _row(entry: ExportedEntry) -> list[object]:
-    shown = {**entry, "at": f"{datetime.fromtimestamp(float(str(entry['at'])), UTC):%F %T}"}
-    return [shown.get(name, "") for name in COLUMNS]

@@ -6,21 +6,24 @@ import asyncio
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
 from broker.cli.openers import check_backends
-from broker.cli.support import (
-    ConfigFile,
-    JSONOption,
-    print_json,
-    read_settings,
-    settings_file,
-)
+from broker.cli.output import Columns, JSONOption, field, print_json, print_list
+from broker.cli.support import ConfigFile, read_settings, settings_file, usage_error
 from broker.errors import StartupError
 from broker.infrastructure.settings import Settings, describe_value
-from broker.infrastructure.settings_sources import DEFAULT, PREFIX, FoundValues, Source, variable
-from broker.settings import find_values
+from broker.infrastructure.settings_sources import (
+    DEFAULT,
+    PREFIX,
+    FoundValues,
+    Source,
+    unknown_sentence,
+    variable,
+)
+from broker.settings import FIELDS, find_values
 
 command = typer.Typer(no_args_is_help=True, help="Check and show the settings.")
 
@@ -48,15 +51,49 @@ def check(file: ConfigFile = None, as_json: JSONOption = False) -> None:
     print("all others: default" if found.sources else "all values: default")
 
 
+COLUMNS: Columns = {
+    "name": field("name"),
+    "value": lambda setting: _text(setting["value"]),
+    "source": field("source"),
+}
+
+
 @command.command()
-def show(file: ConfigFile = None, as_json: JSONOption = False) -> None:
+def show(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(help="Names of settings. Default: all.", show_default=False),
+    ] = None,
+    changed: Annotated[
+        bool, typer.Option("--changed", help="Settings whose source is not the default only.")
+    ] = False,
+    file: ConfigFile = None,
+    as_json: JSONOption = False,
+) -> None:
     """Print every setting, its value and its source. Passwords are hidden."""
     settings, found = read_settings(file), find_values(settings_file(file))
+    wanted = {_setting(name) for name in names or FIELDS}
+    shown = {
+        name: described
+        for name, described in _described(settings, found).items()
+        if name in wanted and (name in found.sources or not changed)
+    }
     if as_json:
-        print_json(_described(settings, found))
+        print_json(shown)
         return
-    for name, value in settings.values().items():
-        print(f"{name} = {_text(value)}  ({found.sources.get(name, DEFAULT)})")
+    rows = [
+        {"name": name, **described, "source": str(found.sources.get(name, DEFAULT))}
+        for name, described in shown.items()
+    ]
+    print_list(rows, COLUMNS, as_json=False, empty_note="all values: default")
+
+
+def _setting(word: str) -> str:
+    """Return the name of a setting that is given as such or as its variable."""
+    name = word.lower().removeprefix(PREFIX.lower())
+    if name not in FIELDS:
+        usage_error(unknown_sentence(word, FIELDS))
+    return name
 
 
 def _mistakes(file: Path | None, found: FoundValues) -> list[str]:
@@ -102,10 +139,6 @@ def _described(settings: Settings, found: FoundValues) -> dict[str, dict[str, ob
     }
 
 
-def _text(value: object) -> str:
-    plain = describe_value(value)
-    if isinstance(plain, list):
-        return ", ".join(map(str, plain)) or "-"
-    if isinstance(plain, bool):
-        return str(plain).lower()
-    return "-" if plain in (None, "") else str(plain)
+def _text(value: object) -> object:
+    """Return a value as a settings file has it."""
+    return str(value).lower() if isinstance(value, bool) else value

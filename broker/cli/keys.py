@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from broker.cli.support import ConfigFile, print_table, read_settings, with_records
+from broker.cli.output import Columns, JSONOption, field, print_list, time_of
+from broker.cli.support import ConfigFile, read_settings, with_records
 from broker.infrastructure.crypto.sealing import SealKeyFile
 from broker.infrastructure.settings_sources import PREFIX
 from broker.oidc.settings import OIDCSettings
@@ -85,17 +86,32 @@ def rotate(
     print(f"The next rotation is possible in {PUBLISHED_BEFORE_USE} seconds.")
 
 
+COLUMNS: Columns = {
+    "use": field("status"),
+    "alg": field("algorithm"),
+    "kid": field("kid"),
+    "published": time_of("published_at"),
+}
+
+
 @command.command("list")
-def list_keys(file: ConfigFile = None) -> None:
+def list_keys(
+    use: Annotated[
+        str | None, typer.Option(help="Keys of this use only: present, next or former.")
+    ] = None,
+    alg: Annotated[str | None, typer.Option(help="Keys of this algorithm only.")] = None,
+    as_json: JSONOption = False,
+    file: ConfigFile = None,
+) -> None:
     """Print the keys of the key set: present, next, and former keys that are still valid."""
     rings = _load(SigningKeyFile(read_settings(file)[TokenSettings].key_file))
-    uses = ("present", "next")
-    rows = [
-        (uses[number] if number < len(uses) else "former", key["alg"], key["kid"])
+    keys = [
+        key._asdict()
         for ring in rings.all.values()
-        for number, key in enumerate(ring.public(time.time()))
+        for key in ring.described(time.time())
+        if use in (None, key.status) and alg in (None, key.algorithm)
     ]
-    print_table(("USE", "ALG", "KID"), rows)
+    print_list(keys, COLUMNS, as_json=as_json)
 
 
 @command.command()

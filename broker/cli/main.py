@@ -14,7 +14,6 @@ from broker.infrastructure.observability import logging as logs
 
 command = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     help="A broker for login by scanning a code with a phone.",
     context_settings={"help_option_names": ["-h", "--help"]},  # subcommands inherit it
 )

@@ -7,7 +7,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Annotated
 
@@ -16,13 +16,11 @@ import typer
 from broker.apps.model import DEFAULT_APP
 from broker.backends import open_apps, open_pictures
 from broker.cli.openers import open_app_provider, open_code_leases
+from broker.cli.output import Columns, Item, JSONOption, field, print_json, print_list
 from broker.cli.progress import progress_reporter
 from broker.cli.support import (
     ConfigFile,
-    JSONOption,
     YesOption,
-    print_json,
-    print_table,
     read_settings,
     usage_error,
     with_records,
@@ -115,34 +113,45 @@ def _stop_on_signal(filler: PoolFiller) -> None:
 
 
 @command.command()
-def status(as_json: JSONOption = False, file: ConfigFile = None) -> None:
+def status(
+    app: Annotated[str | None, typer.Option(help="Codes of this app only.")] = None,
+    as_json: JSONOption = False,
+    file: ConfigFile = None,
+) -> None:
     """Print the number of codes of each app."""
     settings = read_settings(file)
-    found = with_records(settings, partial(_status, settings))
-    if as_json:
-        print_json(
-            [{**counts._asdict(), "state": level and level._asdict()} for counts, level in found]
-        )
-    elif found:
-        print_table(STATUS_COLUMNS, [_status_row(counts, level) for counts, level in found])
-    else:
-        print("no app has codes; see scan-login pool fill --help")
+    found = [
+        {**counts._asdict(), "state": level and level._asdict()}
+        for counts, level in with_records(settings, partial(_status, settings))
+        if app in (None, counts.app)
+    ]
+    note = "no app has codes; see scan-login pool fill --help"
+    print_list(found, STATUS_COLUMNS, as_json=as_json, empty_note=note)
 
 
-STATUS_COLUMNS = (
-    *("APP", "READY", "RESERVED", "RETIRED", "FREE", "LEASED", "COOLDOWN"),
-    *("OLDEST (DAYS)", "PICTURES TO REMOVE"),
-)
+def _level(name: str) -> Callable[[Item], object]:
+    """Return a cell for a number of codes in the brokers' state."""
+
+    def cell(item: Item) -> object:
+        level = item["state"]
+        return level[name] if isinstance(level, Mapping) else None
+
+    return cell
 
 
-def _status_row(counts: CodeCounts, level: PoolLevel | None) -> tuple[object, ...]:
-    age = "-" if counts.oldest is None else f"{_days_since(counts.oldest):.0f}"
-    in_state: tuple[object, ...] = ("-", "-", "-") if level is None else level
-    return (
-        *(counts.app, counts.ready, counts.reserved, counts.retired),
-        *in_state,
-        *(age, counts.leftover),
-    )
+def _age(item: Item) -> str | None:
+    oldest = item["oldest"]
+    return f"{_days_since(oldest):.0f}" if isinstance(oldest, float) else None
+
+
+STATUS_COLUMNS: Columns = {
+    **{name: field(name) for name in ("app", "ready", "reserved", "retired")},
+    "free": _level("free"),
+    "leased": _level("leased"),
+    "cooldown": _level("resting"),
+    "oldest (days)": _age,
+    "pictures to remove": field("leftover"),
+}
 
 
 async def _status(
@@ -221,7 +230,9 @@ async def _retire(
 
 
 @command.command()
-def verify(app: AppOption = DEFAULT_APP, file: ConfigFile = None) -> None:
+def verify(
+    app: AppOption = DEFAULT_APP, as_json: JSONOption = False, file: ConfigFile = None
+) -> None:
     """Check that the picture of every ready code exists and is a complete image.
 
     Only WeChat can read the scene in a mini program code, so scenes are not checked.
@@ -229,6 +240,9 @@ def verify(app: AppOption = DEFAULT_APP, file: ConfigFile = None) -> None:
     """
     settings = read_settings(file)
     defects = with_records(settings, partial(_verify, settings, app))
+    if as_json:
+        print_json([defect._asdict() for defect in defects])
+        raise typer.Exit(bool(defects))
     for defect in defects:
         print(f"{defect.number}: {defect.reason}")
     if defects:

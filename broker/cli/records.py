@@ -11,6 +11,7 @@ from pathlib import Path
 import typer
 
 from broker.backends import open_records
+from broker.cli.output import JSONOption, print_json
 from broker.cli.support import ConfigFile, T, read_settings
 from broker.records.store import Records
 
@@ -18,9 +19,12 @@ command = typer.Typer(no_args_is_help=True, help="Check and migrate the database
 
 
 @command.command()
-def status(file: ConfigFile = None) -> None:
+def status(as_json: JSONOption = False, file: ConfigFile = None) -> None:
     """Print the database's location and revision. Exits with 1 if migrations are missing."""
     location, now = _with_unopened_records(file, lambda records: records.status())
+    if as_json:
+        print_json({"location": location, **now._asdict()})
+        raise typer.Exit(bool(now.missing))
     print(f"{location} is at revision {now.revision or 'none'}")
     if now.missing:
         sys.exit(

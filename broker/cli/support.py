@@ -1,12 +1,11 @@
-"""Shared by the commands: settings, open records, errors, tables."""
+"""Shared by the commands: settings, open records, errors."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, NoReturn, TypeVar
 
@@ -40,8 +39,6 @@ ConfigFile = Annotated[
         show_default=False,
     ),
 ]
-
-JSONOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
 
@@ -81,15 +78,3 @@ def usage_error(message: str) -> NoReturn:
     """End the command because of its arguments."""
     print(message, file=sys.stderr)
     raise typer.Exit(USAGE_ERROR)
-
-
-def print_json(value: object) -> None:
-    print(json.dumps(value, indent=2, ensure_ascii=False))
-
-
-def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print columns with a header line."""
-    lines = [header, *([str(cell) for cell in row] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
-        print("  ".join(map(str.ljust, line, widths)).rstrip())

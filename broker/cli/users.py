@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from broker.cli.output import Columns, JSONOption, field, print_item, print_json, print_list
 from broker.cli.support import (
     ConfigFile,
-    JSONOption,
     T,
     YesOption,
-    print_json,
-    print_table,
     read_settings,
     usage_error,
     with_records,
@@ -119,42 +117,60 @@ def invite(
     )
 
 
+USER_COLUMNS: Columns = {
+    "id": field("id"),
+    "status": lambda user: "blocked" if user["blocked"] else "active",
+    "identities": field("identity_count"),
+    "name": field("name"),
+}
+
+IDENTITY_COLUMNS: Columns = {
+    "provider": field("provider"),
+    "app": field("provider_app_id"),
+    "openid": field("openid"),
+    "unionid": field("unionid"),
+}
+
+
 @command.command("list")
-def list_users(as_json: JSONOption = False, file: ConfigFile = None) -> None:
+def list_users(
+    name: Annotated[
+        str | None, typer.Option(help="Users whose name or id contains this text only.")
+    ] = None,
+    group: Annotated[str | None, typer.Option(help="Users in this group only.")] = None,
+    blocked: Annotated[
+        bool | None, typer.Option("--blocked/--active", help="Users of this status only.")
+    ] = None,
+    as_json: JSONOption = False,
+    file: ConfigFile = None,
+) -> None:
     """Print all users, by id."""
-    users = _do(file, _all)
+    users = [
+        user
+        for user in _do(file, _all)
+        if (name is None or name.lower() in f"{user.id}\n{user.name or ''}".lower())
+        and (group is None or group in (claim_values(user.profile).get("groups") or ()))
+        and blocked in (None, user.blocked)
+    ]
     if as_json:
         print_json([user.as_dict() for user in users])
         return
-    rows = [
-        (user.id, "blocked" if user.blocked else "active", len(user.identities), user.name or "-")
-        for user in users
-    ]
-    print_table(("ID", "STATUS", "IDENTITIES", "NAME"), rows)
+    rows = [{**user.as_dict(), "identity_count": len(user.identities)} for user in users]
+    print_list(rows, USER_COLUMNS, as_json=False)
 
 
 @command.command()
 def show(user_id: IdArgument, as_json: JSONOption = False, file: ConfigFile = None) -> None:
     """Print a user and the linked identities."""
-    user = _do(file, lambda records: records.user_admin.get(user_id))
+    user = _do(file, lambda records: records.user_admin.get(user_id)).as_dict()
     if as_json:
-        print_json(user.as_dict())
+        print_json(user)
         return
-    print(f"{user.id}\n    name = {user.name or '-'}\n    blocked = {str(user.blocked).lower()}")
-    for name, value in claim_values(user.profile).items():
-        if name != "name" and value is not None:
-            print(f"    {name} = {', '.join(value) if isinstance(value, list) else value}")
-    if user.identities:
-        rows = [
-            (
-                identity.provider,
-                identity.provider_app_id or "-",
-                identity.id,
-                identity.unionid or "-",
-            )
-            for identity in user.identities
-        ]
-        print_table(("PROVIDER", "APP", "OPENID", "UNIONID"), rows)
+    fields = {name: value for name, value in user.items() if name != "identities"}
+    print_item(fields, as_json=False, times=("created_at", "changed_at"))
+    if user["identities"]:
+        print()
+        print_list(user["identities"], IDENTITY_COLUMNS, as_json=False)
 
 
 @command.command()

@@ -164,7 +164,7 @@ LIBRARIES: Mapping[str, frozenset[str] | None] = {
         {"infrastructure/api/schema", "infrastructure/settings", "*api", "settings"}
     ),
     "redis": frozenset({"infrastructure/redis"}),
-    "rich": frozenset({"cli/progress"}),
+    "rich": frozenset({"cli/output", "cli/progress"}),
     "segno": frozenset({"providers/pretend"}),
     "socketio": frozenset({"infrastructure/transport"}),
     "sqlalchemy": frozenset({"records"}),

@@ -67,7 +67,7 @@ def test_list_shows_the_selected_entries(call: Call) -> None:
     assert found(call, "--state", "redeemed", "--kind", "login") == [2]
     assert found(call, "--since", "2023-11-14T22:15:00") == [3, 2]
     assert found(call, "--limit", "1") == [3]
-    assert "2023-11-14 22:13:20  login" in call("audit", "list").text
+    assert "2023-11-14 22:13:20Z  login" in call("audit", "list").text
 
 
 @pytest.mark.usefixtures("_rows")

@@ -127,7 +127,7 @@ def test_published_key_may_sign_after_its_time(tmp_path: Path) -> None:
 def listed_keys(folder: Path) -> list[tuple[str, str]]:
     """Return the use and the kid of each key."""
     rows = [line.split() for line in call(folder, "key", "list").stdout.splitlines()]
-    assert rows[0] == ["USE", "ALG", "KID"]
+    assert rows[0] == ["USE", "ALG", "KID", "PUBLISHED"]
     return [(row[0], row[2]) for row in rows[1:]]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -32,6 +33,13 @@ LINKS = {
 }
 """Variables that Kubernetes sets for a Service `scan-login`.
 https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables"""
+
+
+def shown_settings(text: str) -> dict[str, list[str]]:
+    """Return value and source of each setting that `config show` has printed."""
+    rows = [re.split(r" {2,}", line) for line in text.splitlines()]
+    assert rows[0] == ["NAME", "VALUE", "SOURCE"]
+    return {name: rest for name, *rest in rows[1:]}
 
 
 def config_check(folder: Path, **variables: str) -> tuple[int, Any]:
@@ -92,10 +100,10 @@ def test_config_check_without_settings_names_defaults_only(tmp_path: Path) -> No
 
 
 def test_config_show_prints_false_and_empty_values(tmp_path: Path) -> None:
-    lines = call(tmp_path, "config", "show").stdout.splitlines()
+    rows = shown_settings(call(tmp_path, "config", "show").stdout)
 
-    assert "records_pgbouncer = false  (default)" in lines
-    assert "pictures_endpoint = -  (default)" in lines
+    assert rows["records_pgbouncer"] == ["false", "default"]
+    assert rows["pictures_endpoint"] == ["-", "default"]
 
 
 def test_config_check_names_the_source_of_a_mistake(tmp_path: Path) -> None:
@@ -209,11 +217,26 @@ def test_verifying_sslmode_reads_root_certificate(tmp_path: Path, mode: str) -> 
 def test_config_show_prints_values_and_sources(tmp_path: Path) -> None:
     (tmp_path / "scan-login.toml").write_text('app_name = "A shop"\n')
 
-    shown = call(tmp_path, "config", "show", SCAN_LOGIN_PORT="8001").stdout.splitlines()
+    rows = shown_settings(call(tmp_path, "config", "show", SCAN_LOGIN_PORT="8001").stdout)
 
-    assert "port = 8001  (environment SCAN_LOGIN_PORT)" in shown
-    assert "app_name = A shop  (file scan-login.toml)" in shown
-    assert "token_algorithm = ES256  (default)" in shown
+    assert rows["port"] == ["8001", "environment SCAN_LOGIN_PORT"]
+    assert rows["app_name"] == ["A shop", "file scan-login.toml"]
+    assert rows["token_algorithm"] == ["ES256", "default"]
+
+
+def test_config_show_prints_selected_settings(tmp_path: Path) -> None:
+    named = call(tmp_path, "config", "show", "port", "SCAN_LOGIN_HOST")
+    changed = call(tmp_path, "config", "show", "--changed", SCAN_LOGIN_PORT="8001")
+
+    assert shown_settings(named.stdout).keys() == {"host", "port"}
+    assert shown_settings(changed.stdout).keys() == {"port"}
+
+
+def test_config_show_refuses_an_unknown_name(tmp_path: Path) -> None:
+    refused = call(tmp_path, "config", "show", "prot")
+
+    assert refused.returncode == 2
+    assert refused.stderr == "prot: no such setting; did you mean SCAN_LOGIN_PORT?\n"
 
 
 def test_config_show_prints_json(tmp_path: Path) -> None:

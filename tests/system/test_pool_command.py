@@ -210,9 +210,8 @@ def test_invalid_picture_settings_are_refused(call: Call) -> None:
 
 def test_pictures_are_next_to_the_database_by_default(call: Call, tmp_path: Path) -> None:
     def pictures_url(**variables: str) -> str:
-        lines = call("config", "show", **variables).text.splitlines()
-        [line] = [line for line in lines if line.startswith("pictures_url = ")]
-        return line.removeprefix("pictures_url = ").partition("  (")[0]
+        shown = json.loads(call("config", "show", "pictures_url", "--json", **variables).text)
+        return str(shown["pictures_url"]["value"])
 
     here = (tmp_path / "scan-login-pictures").as_uri()
     sqlite = "sqlite+aiosqlite:////var/lib/x/records.db"
