@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -18,12 +18,12 @@ from broker.cli.support import (
     usage_error,
     with_records,
 )
-from broker.infrastructure.settings import Settings
-from broker.records.store import Records
 
-command = typer.Typer(
-    no_args_is_help=True, help="Manage apps: the sites and mini programs that log people in."
-)
+if TYPE_CHECKING:
+    from broker.infrastructure.settings import Settings
+    from broker.records.store import Records
+
+command = typer.Typer(no_args_is_help=True)
 
 command.command("list")(app_show.list_apps)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,9 +13,11 @@ from broker.audit.model import AuditKind, AuditQuery, ChainCheck, ExportedEntry
 from broker.cli.output import Columns, JSONOption, field, print_json, print_list, time_of
 from broker.cli.support import ConfigFile, read_settings, with_records
 from broker.infrastructure.codec import encode
-from broker.records.store import Records
 
-command = typer.Typer(no_args_is_help=True, help="Search, export and verify the audit log.")
+if TYPE_CHECKING:
+    from broker.records.store import Records
+
+command = typer.Typer(no_args_is_help=True)
 
 PAGE = 500
 

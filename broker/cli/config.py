@@ -10,7 +10,6 @@ from typing import Annotated
 
 import typer
 
-from broker.cli.openers import check_backends
 from broker.cli.output import Columns, JSONOption, field, print_json, print_list
 from broker.cli.support import ConfigFile, read_settings, settings_file, usage_error
 from broker.errors import StartupError
@@ -25,7 +24,7 @@ from broker.infrastructure.settings_sources import (
 )
 from broker.settings import FIELDS, find_values
 
-command = typer.Typer(no_args_is_help=True, help="Check and show the settings.")
+command = typer.Typer(no_args_is_help=True)
 
 
 @command.command()
@@ -98,6 +97,8 @@ def _setting(word: str) -> str:
 
 def _mistakes(file: Path | None, found: FoundValues) -> list[str]:
     """Return all mistakes, each with the source of the wrong value."""
+    from broker.cli.openers import check_backends
+
     try:
         lines = asyncio.run(check_backends(read_settings(file)))
     except StartupError as error:

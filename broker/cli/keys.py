@@ -25,9 +25,7 @@ from broker.tokens.keys import (
 )
 from broker.tokens.settings import TokenSettings
 
-command = typer.Typer(
-    no_args_is_help=True, help="Manage the keys that sign tokens and the keys that encrypt secrets."
-)
+command = typer.Typer(no_args_is_help=True)
 
 
 @command.command()

@@ -3,38 +3,51 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from typing import Annotated
 
 import typer
 
 from broker import __version__
-from broker.cli import apps, audit, config, demo, keys, pool, provider, records, serve, users
+from broker.cli.lazy import Subcommand, lazy_group
 from broker.errors import StartupError
-from broker.infrastructure.observability import logging as logs
+from broker.infrastructure.observability.hooks import capture_hooks
+
+SUBCOMMANDS: Mapping[str, Subcommand] = {
+    "serve": Subcommand("broker.cli.serve", "serve", "Run the broker."),
+    "demo": Subcommand(
+        "broker.cli.demo",
+        "demo",
+        "Run broker, example site and phone page. No WeChat account is needed.",
+    ),
+    "config": Subcommand("broker.cli.config", "command", "Check and show the settings."),
+    "key": Subcommand(
+        "broker.cli.keys",
+        "command",
+        "Manage the keys that sign tokens and the keys that encrypt secrets.",
+    ),
+    "app": Subcommand(
+        "broker.cli.apps",
+        "command",
+        "Manage apps: the sites and mini programs that log people in.",
+    ),
+    "pool": Subcommand("broker.cli.pool", "command", "Manage the codes that are drawn in advance."),
+    "user": Subcommand("broker.cli.users", "command", "Manage users and their identities."),
+    "records": Subcommand("broker.cli.records", "command", "Check and migrate the database."),
+    "provider": Subcommand(
+        "broker.cli.provider", "command", "Check the provider, which draws codes."
+    ),
+    "audit": Subcommand("broker.cli.audit", "command", "Search, export and verify the audit log."),
+}
+"""In the order of the help."""
 
 command = typer.Typer(
+    cls=lazy_group(SUBCOMMANDS),
     no_args_is_help=True,
+    add_completion=False,
     help="A broker for login by scanning a code with a phone.",
     context_settings={"help_option_names": ["-h", "--help"]},  # subcommands inherit it
 )
-
-command.command()(serve.serve)
-
-command.command()(demo.demo)
-
-SUBCOMMANDS = {
-    "config": config.command,
-    "key": keys.command,
-    "app": apps.command,
-    "pool": pool.command,
-    "user": users.command,
-    "records": records.command,
-    "provider": provider.command,
-    "audit": audit.command,
-}
-
-for name, group in SUBCOMMANDS.items():
-    command.add_typer(group, name=name)
 
 
 @command.callback(invoke_without_command=True)
@@ -47,10 +60,12 @@ def top(
 
 
 def main() -> None:
-    logs.configure("warning")
-    logs.capture_hooks()
+    capture_hooks()
     try:
         command(prog_name="scan-login")
     except StartupError as error:
+        # Imported here, because it imports structlog, which the help does not need.
+        from broker.infrastructure.observability import logging as logs
+
         logs.flush()  # earlier lines come first
         sys.exit(str(error))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,10 +12,7 @@ from typing import Annotated
 import typer
 
 from broker.apps.model import DEFAULT_APP
-from broker.backends import open_apps, open_pictures
-from broker.cli.openers import open_app_provider, open_code_leases
 from broker.cli.output import Columns, Item, JSONOption, field, print_json, print_list
-from broker.cli.progress import progress_reporter
 from broker.cli.support import (
     ConfigFile,
     YesOption,
@@ -25,25 +20,13 @@ from broker.cli.support import (
     usage_error,
     with_records,
 )
-from broker.infrastructure.observability import logging as logs
-from broker.infrastructure.settings import Settings
-from broker.pool.filler import DEFAULT_CODES_PER_MINUTE, PoolFiller
-from broker.pool.model import CodeCounts, CodeRecord, PoolLevel
-from broker.pool.retirement import delete_retired_pictures, retire_codes
-from broker.pool.state_sync import offer_to_state
-from broker.pool.verifier import CodeDefect, verify_codes
-from broker.records.store import Records
+from broker.pool.model import DEFAULT_CODES_PER_MINUTE, CodeRecord
 
-command = typer.Typer(no_args_is_help=True, help="Manage the codes that are drawn in advance.")
+command = typer.Typer(no_args_is_help=True)
 
 SECONDS_PER_DAY = 86_400.0
 
 COUNT_MAX = 1_000_000
-
-STATE_UNREACHABLE_NOTE = (
-    "this command does not reach the brokers' state: running brokers apply the change within "
-    "seconds"
-)
 
 AppOption = Annotated[str, typer.Option(help="App that owns the codes.")]
 
@@ -67,49 +50,11 @@ def fill(
     Ctrl-C stops it. The same command continues from there and does not draw
     ready codes again. Several such commands can run at once.
     """
+    from broker.cli import pool_acts  # imported here, because the help does not need it
+
     settings = read_settings(file)
-    logs.configure("critical")  # the progress reports errors
-    print(with_records(settings, partial(_fill, settings, app, count, rate)))
-
-
-async def _fill(settings: Settings, app: str, count: int, rate: int, records: Records) -> str:
-    """Draw until `count` codes are ready or a signal arrives; return the result as text."""
-    key = await _key(settings, records, app)
-    async with (
-        open_app_provider(settings, records, app) as provider,
-        open_code_leases(settings) as leases,
-    ):
-        with progress_reporter() as report:
-            filler = PoolFiller(
-                provider=provider,
-                codes=records.code_store,
-                pictures=open_pictures(settings),
-                app=key,
-                count=count,
-                per_minute=rate,
-                offer=offer_to_state(leases, key) if leases else None,
-                report=report,
-            )
-            _stop_on_signal(filler)
-            drawn = await filler.run()
-    if leases is None:
-        print(STATE_UNREACHABLE_NOTE, file=sys.stderr)
-    missing = len(await records.code_store.missing(key, count))
-    result = f"{drawn} codes were drawn; {count - missing} of {count} are ready"
-    return f"{result}; run the same command to continue" if missing else result
-
-
-def _stop_on_signal(filler: PoolFiller) -> None:
-    """The first signal stops the filler after the draws in progress, the next one at once."""
-    loop = asyncio.get_running_loop()
-
-    def stop() -> None:
-        filler.stop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop)
+    work = partial(pool_acts.fill, settings, app, count, rate)
+    print(with_records(settings, work, log_level="critical"))  # the progress reports errors
 
 
 @command.command()
@@ -119,10 +64,12 @@ def status(
     file: ConfigFile = None,
 ) -> None:
     """Print the number of codes of each app."""
+    from broker.cli import pool_acts  # imported here, because the help does not need it
+
     settings = read_settings(file)
     found = [
         {**counts._asdict(), "state": level and level._asdict()}
-        for counts, level in with_records(settings, partial(_status, settings))
+        for counts, level in with_records(settings, partial(pool_acts.read_status, settings))
         if app in (None, counts.app)
     ]
     note = "no app has codes; see scan-login pool fill --help"
@@ -154,22 +101,6 @@ STATUS_COLUMNS: Columns = {
 }
 
 
-async def _status(
-    settings: Settings, records: Records
-) -> list[tuple[CodeCounts, PoolLevel | None]]:
-    """Return counts with the app's id, or with its key if the app was removed."""
-    found = await records.code_store.counts()
-    ids = {app.app.key: app.app.id for app in await records.app_admin.list()}
-    async with open_code_leases(settings) as leases:
-        return [
-            (
-                counts._replace(app=ids.get(counts.app, counts.app)),
-                await leases.level(counts.app) if leases else None,
-            )
-            for counts in found
-        ]
-
-
 @command.command()
 def retire(
     numbers: Annotated[
@@ -191,6 +122,8 @@ def retire(
     file: ConfigFile = None,
 ) -> None:
     """Take codes out of use and remove their pictures; the next fill draws new ones."""
+    from broker.cli import pool_acts  # imported here, because the help does not need it
+
     if sum((bool(numbers), older_than is not None, every)) != 1:
         usage_error("give one of: numbers, --older-than, --all")
     chosen_numbers = _parse_numbers(numbers or [])
@@ -200,33 +133,11 @@ def retire(
         return code.number in chosen_numbers if numbers else code.drawn_at < before or every
 
     settings = read_settings(file)
-    chosen = with_records(settings, partial(_ready, settings, app, is_chosen))
+    chosen = with_records(settings, partial(pool_acts.find_ready, settings, app, is_chosen))
     if chosen and not yes:
         typer.confirm(f"Retire {len(chosen)} codes of {app}?", abort=True)
-    with_records(settings, partial(_retire, settings, app, chosen))
+    with_records(settings, partial(pool_acts.retire, settings, app, chosen))
     print(f"{len(chosen)} codes of {app} are retired")
-
-
-async def _ready(
-    settings: Settings, app: str, is_chosen: Callable[[CodeRecord], bool], records: Records
-) -> list[CodeRecord]:
-    key = await _key(settings, records, app)
-    return [
-        code async for batch in records.code_store.ready(key) for code in batch if is_chosen(code)
-    ]
-
-
-async def _retire(
-    settings: Settings, app: str, chosen: Sequence[CodeRecord], records: Records
-) -> None:
-    codes, key = records.code_store, await _key(settings, records, app)
-    async with open_code_leases(settings) as leases:
-        await retire_codes(key, chosen, codes=codes, withdraw=leases.withdraw if leases else None)
-        if leases is None:
-            print(STATE_UNREACHABLE_NOTE, file=sys.stderr)
-    pooled = {pooled_app.key for pooled_app in open_apps(settings, records).with_pool()}
-    if key not in pooled:  # else screens may still show them; brokers remove them later
-        await delete_retired_pictures(key, codes=codes, pictures=open_pictures(settings))
 
 
 @command.command()
@@ -238,8 +149,10 @@ def verify(
     Only WeChat can read the scene in a mini program code, so scenes are not checked.
     Codes of the pretend provider are drawn again and compared.
     """
+    from broker.cli import pool_acts  # imported here, because the help does not need it
+
     settings = read_settings(file)
-    defects = with_records(settings, partial(_verify, settings, app))
+    defects = with_records(settings, partial(pool_acts.verify, settings, app))
     if as_json:
         print_json([defect._asdict() for defect in defects])
         raise typer.Exit(bool(defects))
@@ -252,22 +165,6 @@ def verify(
             f"{numbers}"
         )
     print(f"all ready codes of {app} can be shown")
-
-
-async def _verify(settings: Settings, app: str, records: Records) -> list[CodeDefect]:
-    async with open_app_provider(settings, records, app) as provider:
-        return await verify_codes(
-            codes=records.code_store,
-            pictures=open_pictures(settings),
-            app=await _key(settings, records, app),
-            draw=provider.draw if provider.name == "pretend" else None,
-        )
-
-
-async def _key(settings: Settings, records: Records, app: str) -> str:
-    """Return the key of an app.  The key of a removed app is what `pool status` prints."""
-    found = await open_apps(settings, records).get(app)
-    return app if found is None else found.key
 
 
 def _parse_numbers(words: Sequence[str]) -> set[int]:

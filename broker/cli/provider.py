@@ -7,11 +7,9 @@ from typing import Annotated
 import typer
 
 from broker.apps.model import DEFAULT_APP
-from broker.cli.openers import draw_test_code
 from broker.cli.support import ConfigFile, read_settings, with_records
-from broker.infrastructure.observability import logging as logs
 
-command = typer.Typer(no_args_is_help=True, help="Check the provider, which draws codes.")
+command = typer.Typer(no_args_is_help=True)
 
 
 @command.command()
@@ -20,7 +18,12 @@ def check(
     app: Annotated[str, typer.Option(help="App whose provider is checked.")] = DEFAULT_APP,
 ) -> None:
     """Draw one code, and print the reason if that fails."""
+    from broker.cli.openers import draw_test_code
+
     settings = read_settings(file)
-    logs.configure("critical")  # the command prints the error itself
-    name = with_records(settings, lambda records: draw_test_code(settings, records, app))
+    name = with_records(
+        settings,
+        lambda records: draw_test_code(settings, records, app),
+        log_level="critical",  # the command prints the error itself
+    )
     print(f"the provider {name} draws codes")

@@ -7,15 +7,17 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
-from broker.backends import open_records
 from broker.cli.output import JSONOption, print_json
 from broker.cli.support import ConfigFile, T, read_settings
-from broker.records.store import Records
 
-command = typer.Typer(no_args_is_help=True, help="Check and migrate the database.")
+if TYPE_CHECKING:
+    from broker.records.store import Records
+
+command = typer.Typer(no_args_is_help=True)
 
 
 @command.command()
@@ -48,6 +50,7 @@ def _with_unopened_records(
 
     The records are not opened, since that migrates them.
     """
+    from broker.backends import open_records
 
     async def main() -> tuple[str, T]:
         records = open_records(read_settings(file), time.time)

@@ -7,21 +7,21 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar
 
 import typer
 
 from broker.apps.errors import InvalidApp
-from broker.backends import open_records
 from broker.errors import BrokerError
 from broker.identity.errors import ProviderUnavailable
-from broker.infrastructure.settings import Settings
 from broker.infrastructure.settings_sources import PREFIX
 from broker.pool.errors import PicturesUnavailable
 from broker.records.errors import RecordsUnavailable
-from broker.records.store import Records
-from broker.settings import load_settings
 from broker.users.errors import InvalidUser
+
+if TYPE_CHECKING:
+    from broker.infrastructure.settings import Settings
+    from broker.records.store import Records
 
 T = TypeVar("T")
 
@@ -48,11 +48,21 @@ def settings_file(file: Path | None) -> Path | None:
 
 
 def read_settings(file: Path | None, **fixed: object) -> Settings:
+    """Return the settings. Raises InvalidSettings."""
+    # Imported here, because the help of a command does not need it.
+    from broker.settings import load_settings
+
     return load_settings(settings_file(file), **fixed)
 
 
-def with_records(settings: Settings, work: Callable[[Records], Awaitable[T]]) -> T:
+def with_records(
+    settings: Settings, work: Callable[[Records], Awaitable[T]], *, log_level: str = "warning"
+) -> T:
     """Open the records and return what `work` returns.  An error ends the command."""
+    from broker.backends import open_records
+    from broker.infrastructure.observability import logging as logs
+
+    logs.configure(log_level)
 
     async def main() -> T:
         records = open_records(settings, time.time)

@@ -20,18 +20,18 @@ from broker.cli.support import (
 )
 from broker.cli.user_options import takes_fields
 from broker.directories.settings import DirectorySettings
-from broker.infrastructure.settings import Settings
 from broker.infrastructure.settings_sources import PREFIX
 from broker.providers.settings import ProviderSettings
 from broker.providers.wechat.settings import WeChatSettings
-from broker.records.store import Records
 from broker.users.model import claim_values
 from broker.users.rules import INVITATION_LIFETIME, PAGE_SIZE
 
 if TYPE_CHECKING:
+    from broker.infrastructure.settings import Settings
+    from broker.records.store import Records
     from broker.users.model import User
 
-command = typer.Typer(no_args_is_help=True, help="Manage users and their identities.")
+command = typer.Typer(no_args_is_help=True)
 
 IdArgument = Annotated[
     str, typer.Argument(help="Id of the user, the `sub` of tokens.", metavar="ID")

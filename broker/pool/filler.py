@@ -23,14 +23,11 @@ from broker.identity.errors import ProviderUnavailable
 from broker.identity.ports import CodePicture, Provider
 from broker.pool.batches import CONCURRENCY
 from broker.pool.images import validation_error
-from broker.pool.model import CodeRecord, CodeReservation
+from broker.pool.model import DEFAULT_CODES_PER_MINUTE, CodeRecord, CodeReservation
 from broker.pool.pictures import picture_key
 from broker.pool.ports import CodeReservations, PictureStore
 
 T = TypeVar("T")
-
-DEFAULT_CODES_PER_MINUTE = 3000
-"""WeChat allows a mini program 5 000 codes per minute, including codes that are drawn live."""
 
 RESERVATION_TIMEOUT = 30.0
 """Seconds for which a number is reserved. This is longer than it takes to draw and store a

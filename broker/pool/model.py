@@ -8,6 +8,9 @@ from typing import NamedTuple
 SCENE_BYTES = 24
 """192 random bits are 32 characters, the most that WeChat allows in a scene."""
 
+DEFAULT_CODES_PER_MINUTE = 3000
+"""WeChat allows a mini program 5 000 codes per minute, including codes that are drawn live."""
+
 
 class CodeLease(NamedTuple):
     """The lease of a pool code by one login.

@@ -9,17 +9,19 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from broker.chat.ports import ChatStores
-from broker.infrastructure.clock import Clock
-from broker.infrastructure.coordination import LeaderLeases, RetryQueue
-from broker.login.ports import Images, LoginStore, UserCodes
-from broker.monitoring.ports import Instances
-from broker.oidc.ports import AuthorizationRequests, Grants, SignIns
-from broker.pool.ports import CodeLeases
-from broker.sessions.ports import SessionStore
-from broker.tunnels.ports import TunnelStores
+if TYPE_CHECKING:
+    from broker.chat.ports import ChatStores
+    from broker.infrastructure.clock import Clock
+    from broker.infrastructure.coordination import LeaderLeases, RetryQueue
+    from broker.login.ports import Images, LoginStore, UserCodes
+    from broker.monitoring.ports import Instances
+    from broker.oidc.ports import AuthorizationRequests, Grants, SignIns
+    from broker.pool.ports import CodeLeases
+    from broker.sessions.ports import SessionStore
+    from broker.tunnels.ports import TunnelStores
 
 
 @dataclass(frozen=True, slots=True)

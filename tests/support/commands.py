@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from typer.testing import CliRunner
 
-from broker.cli.main import command
+from broker.cli.main import SUBCOMMANDS, command
 from broker.errors import StartupError
 from mp_stub.wechat.platform import APPID, SECRET
 from tests.support.environment import ROOT, free_port
@@ -22,6 +22,15 @@ LIMIT = 120.0
 """Seconds after which a broker of these tests is killed."""
 
 COMMAND = [sys.executable, "-m", "broker"]
+
+
+def command_names() -> list[tuple[str, ...]]:
+    """Return the words of every command that does something, such as `key list`."""
+    names: list[tuple[str, ...]] = []
+    for name, subcommand in SUBCOMMANDS.items():
+        below = getattr(subcommand.load(), "commands", {})
+        names += [(name, word) for word in below] or [(name,)]
+    return names
 
 
 def run(

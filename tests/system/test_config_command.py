@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +14,6 @@ from broker.infrastructure.runtime.settings import ServerSettings
 from broker.infrastructure.settings_sources import Source, collect
 from broker.settings import FIELDS, find_values, load_settings
 from tests.support.commands import call
-from tests.support.environment import ROOT
 
 POSTGRES = "postgresql+asyncpg://user:password@db.internal/scanlogin"
 
@@ -113,27 +109,6 @@ def test_config_check_names_the_source_of_a_mistake(tmp_path: Path) -> None:
 
     assert done.returncode == 1
     assert done.stderr.endswith("(from file scan-login.toml)")
-
-
-@pytest.mark.parametrize("words", ["config check", "config show", "key create", "app list"])
-def test_command_does_not_import_the_server(tmp_path: Path, words: str) -> None:
-    program = (
-        "import atexit, sys; from broker.cli.main import main; "
-        "atexit.register(lambda: print(sorted({'aiohttp', 'socketio'} & set(sys.modules)))); "
-        "main()"
-    )
-
-    done = subprocess.run(
-        [sys.executable, "-c", program, *words.split()],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines()[-1] == "[]"
 
 
 def test_config_check_writes_no_file(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from broker.apps.errors import UnknownApp
-from broker.cli.pool import STATE_UNREACHABLE_NOTE
+from broker.cli.pool_acts import STATE_UNREACHABLE_NOTE
 from tests.support.commands import COMMAND, Call, CommandResult, run
 from tests.support.environment import free_port
 from tests.support.servers.redis import Engines

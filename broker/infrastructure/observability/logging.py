@@ -191,17 +191,6 @@ def rendered_by(processors: Sequence[Processor]) -> Processor:
     return render
 
 
-def capture_hooks() -> None:
-    """Log Python's warnings and unraisable exceptions, which Python writes to stderr itself."""
-    logging.captureWarnings(True)
-    sys.unraisablehook = _log_unraisable
-
-
-def _log_unraisable(unraisable: sys.UnraisableHookArgs) -> None:
-    kind = unraisable.exc_type.__name__
-    structlog.get_logger().error("unraisable exception", kind=kind)
-
-
 def escape_controls(logger: Any, method: str, line: str) -> str:
     """Return the JSON text with escapes for characters that a terminal could interpret."""
     if line.isprintable():
