@@ -44,7 +44,6 @@ SUBCOMMANDS: Mapping[str, Subcommand] = {
 command = typer.Typer(
     cls=lazy_group(SUBCOMMANDS),
     no_args_is_help=True,
-    add_completion=False,
     help="A broker for login by scanning a code with a phone.",
     context_settings={"help_option_names": ["-h", "--help"]},  # subcommands inherit it
 )

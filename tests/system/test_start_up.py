@@ -1,4 +1,4 @@
-"""Imports of the commands."""
+"""Imports of the commands, and completion in shells."""
 
 from __future__ import annotations
 
@@ -62,6 +62,39 @@ def test_command_does_not_import_what_others_need(
 
     assert (done.returncode, done.stderr) == (0, "")
     assert not unused & set(done.stdout.splitlines()[-1].split())
+
+
+@pytest.mark.parametrize(
+    ("shell", "variables"),
+    [
+        ("bash", {"COMP_WORDS": "scan-login a", "COMP_CWORD": "1"}),
+        ("zsh", {"_TYPER_COMPLETE_ARGS": "scan-login a"}),
+        (
+            "fish",
+            {"_TYPER_COMPLETE_ARGS": "scan-login a", "_TYPER_COMPLETE_FISH_ACTION": "get-args"},
+        ),
+    ],
+)
+def test_shell_completes_the_names_of_commands(
+    tmp_path: Path, shell: str, variables: dict[str, str]
+) -> None:
+    done = run(tmp_path, _SCAN_LOGIN_COMPLETE=f"complete_{shell}", **variables)
+
+    assert "app" in done.stdout
+    assert "audit" in done.stdout
+    assert "serve" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [("scan-login key l", "list"), ("scan-login serve --po", "--port")],
+)
+def test_bash_completes_words_of_subcommands(tmp_path: Path, words: str, expected: str) -> None:
+    variables = {"COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+
+    done = run(tmp_path, _SCAN_LOGIN_COMPLETE="complete_bash", **variables)
+
+    assert done.stdout.split() == [expected]
 
 
 def test_unknown_command_names_a_similar_one(tmp_path: Path) -> None:
