@@ -97,10 +97,11 @@ def _setting(word: str) -> str:
 
 def _mistakes(file: Path | None, found: FoundValues) -> list[str]:
     """Return all mistakes, each with the source of the wrong value."""
-    from broker.cli.openers import check_backends
+    from broker.cli.openers import check_backends, check_keys
 
     try:
-        lines = asyncio.run(check_backends(read_settings(file)))
+        settings = read_settings(file)
+        lines = [*asyncio.run(check_backends(settings)), *check_keys(settings)]
     except StartupError as error:
         lines = str(error).splitlines()
     sources = {variable(name): source for name, source in found.sources.items()}

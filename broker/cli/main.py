@@ -20,6 +20,11 @@ SUBCOMMANDS: Mapping[str, Subcommand] = {
         "demo",
         "Run broker, example site and phone page. No WeChat account is needed.",
     ),
+    "doctor": Subcommand(
+        "broker.cli.doctor",
+        "doctor",
+        "Check an installation: network, state, database, keys, webhooks.",
+    ),
     "config": Subcommand("broker.cli.config", "command", "Check and show the settings."),
     "key": Subcommand(
         "broker.cli.keys",

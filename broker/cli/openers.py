@@ -74,13 +74,7 @@ async def draw_test_code(settings: Settings, records: Records, app_id: str) -> s
 async def check_backends(settings: Settings) -> list[str]:
     """Return why backends cannot be built.  Connects to nothing and writes nothing."""
     mistakes = []
-    for check in (
-        _check_state_and_bus,
-        _check_records,
-        _check_pictures,
-        _check_keys,
-        _check_policy,
-    ):
+    for check in (_check_state_and_bus, _check_records, _check_pictures, _check_policy):
         try:
             await check(settings)
         except StartupError as error:
@@ -107,5 +101,10 @@ async def _check_policy(settings: Settings) -> None:
         await policy.close()
 
 
-async def _check_keys(settings: Settings) -> None:
-    SigningKeyFile(settings[TokenSettings].key_file).load()
+def check_keys(settings: Settings) -> list[str]:
+    """Return why the signing keys cannot be used."""
+    try:
+        SigningKeyFile(settings[TokenSettings].key_file).load()
+    except StartupError as error:
+        return [str(error)]
+    return []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 
+from broker.apps.model import App
 from broker.backends import open_apps, open_webhook_secrets
 from broker.infrastructure.outbound.keep_alive import KeepAliveClient
 from broker.infrastructure.outbound.settings import OutboundSettings
@@ -22,6 +23,16 @@ async def print_verification(settings: Settings, records: Records, app_id: str) 
     app = await open_apps(settings, records).get(app_id)
     if app is None or app.tunnel_url is None:
         return
+    try:
+        await send_verification(settings, records, app, app.tunnel_url)
+    except CallbackFailed as failed:
+        print(f"{app.tunnel_url} gets no callbacks yet: {failed}", file=sys.stderr)
+    else:
+        print(f"{app.tunnel_url} has answered tunnel.verify")
+
+
+async def send_verification(settings: Settings, records: Records, app: App, url: str) -> None:
+    """Send `tunnel.verify` to a URL of the app. Raises CallbackFailed."""
     client = KeepAliveClient(allow_private_address=settings[OutboundSettings].webhooks_private)
     webhook_secrets = open_webhook_secrets(settings, records)
     sender = CallbackSender(
@@ -29,10 +40,6 @@ async def print_verification(settings: Settings, records: Records, app_id: str) 
     )
     await client.open()
     try:
-        await sender.verify(app, app.tunnel_url)
-    except CallbackFailed as failed:
-        print(f"{app.tunnel_url} gets no callbacks yet: {failed}", file=sys.stderr)
-    else:
-        print(f"{app.tunnel_url} has answered tunnel.verify")
+        await sender.verify(app, url)
     finally:
         await client.close()

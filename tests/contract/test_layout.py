@@ -141,6 +141,7 @@ LIBRARIES: Mapping[str, frozenset[str] | None] = {
             "app",
             "apps/client_authentication",
             "cli/demo",
+            "cli/checks",
         }
         | {"providers/wechat/client", "directories/webhook", "policies/webhook"}
         | {"oidc/pages", "oidc/cookies", "oidc/redirects"}

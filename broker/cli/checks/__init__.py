@@ -1,0 +1,15 @@
+"""The checks of `scan-login doctor`.
+
+model.py         a check, its result, and the installation that is checked
+table.py         all checks in their order
+settings.py      values of the settings
+public_url.py    name, TLS, WebSocket and client address at the public URL
+state.py         state, bus and clocks
+records.py       database and seal keys
+keys.py          signing keys
+provider.py      provider
+webhooks.py      servers of sites that the broker calls
+discovery.py     metadata and key set at the public URL
+
+A check returns what it has found, or raises `Failed` or `Warned`.
+"""

@@ -1,0 +1,153 @@
+"""A check, its result, and the installation that is checked."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
+from typing import NamedTuple
+from urllib.parse import SplitResult, urlsplit
+
+import aiohttp
+
+from broker.backends import open_records, open_state_and_bus
+from broker.infrastructure.coordination import Bus
+from broker.infrastructure.runtime.settings import ServerSettings
+from broker.infrastructure.settings import Settings
+from broker.infrastructure.settings_sources import FoundValues
+from broker.infrastructure.urls import hide_passwords
+from broker.records.store import Records
+from broker.state import StateBackend
+
+TIMEOUT = 20.0
+"""Seconds for one check."""
+
+
+class Status(StrEnum):
+    OK = "ok"
+    WARNING = "warning"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+class Finding(Exception):
+    """A fault. fix: used instead of the fix of the check."""
+
+    status: Status
+
+    def __init__(self, detail: str, fix: str | None = None) -> None:
+        super().__init__(detail)
+        self.fix = fix
+
+
+class Failed(Finding):
+    status = Status.FAILED
+
+
+class Warned(Finding):
+    status = Status.WARNING
+
+
+class Skipped(Finding):
+    """The check does not apply to these settings."""
+
+    status = Status.SKIPPED
+
+
+@dataclass
+class Installation:
+    """The broker that is checked, from this machine.
+
+    settings: None if they have mistakes.
+    stack: closes at the end what the checks have opened.
+    """
+
+    found: FoundValues
+    mistakes: Sequence[str]
+    settings: Settings
+    stack: AsyncExitStack
+    records: Records | None = None
+    results: dict[str, Status] = field(default_factory=dict)
+
+    @property
+    def server(self) -> ServerSettings:
+        return self.settings[ServerSettings]
+
+    @property
+    def public_url(self) -> SplitResult:
+        return urlsplit(self.server.public_url)
+
+    @cached_property
+    def http(self) -> aiohttp.ClientSession:
+        """A client that trusts what this machine trusts."""
+        session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT / 2))
+        self.stack.push_async_callback(session.close)
+        return session
+
+    @cached_property
+    def state_and_bus(self) -> tuple[StateBackend, Bus]:
+        """State and bus, not yet connected."""
+        state, bus = open_state_and_bus(self.settings, None)
+        self.stack.push_async_callback(state.close)
+        self.stack.push_async_callback(bus.close)
+        return state, bus
+
+    @cached_property
+    def unopened_records(self) -> Records:
+        """The records. They are not open, because that migrates them."""
+        records = open_records(self.settings, time.time)
+        self.stack.push_async_callback(records.close)
+        return records
+
+
+class Check(NamedTuple):
+    """name: `area: subject`. needs: names of checks without which this one tells nothing."""
+
+    name: str
+    run: Callable[[Installation], Awaitable[str]]
+    fix: str
+    needs: tuple[str, ...] = ()
+
+
+class CheckResult(NamedTuple):
+    """fix: what to do; empty if nothing is to be done."""
+
+    check: str
+    status: Status
+    detail: str
+    fix: str = ""
+
+
+async def run_check(check: Check, installation: Installation) -> CheckResult:
+    """Run a check, unless a check that it needs did not pass."""
+    missing = next(missing_needs(check, installation.results), None)
+    if missing is not None:
+        return CheckResult(check.name, Status.SKIPPED, f"needs the check {missing}")
+    try:
+        async with asyncio.timeout(TIMEOUT):
+            return CheckResult(check.name, Status.OK, await check.run(installation))
+    except Finding as finding:
+        detail = hide_passwords(str(finding))
+        fix = check.fix if finding.fix is None else finding.fix
+        is_skipped = finding.status is Status.SKIPPED
+        return CheckResult(check.name, finding.status, detail, "" if is_skipped else fix)
+    except TimeoutError:
+        return CheckResult(
+            check.name, Status.FAILED, f"no answer within {TIMEOUT:.0f} s", check.fix
+        )
+    except Exception as error:  # each check reports its fault, and the next one runs
+        text = hide_passwords(str(error)) or type(error).__name__
+        return CheckResult(check.name, Status.FAILED, text, check.fix)
+
+
+def missing_needs(check: Check, results: Mapping[str, Status]) -> Iterator[str]:
+    """Yield the needs that have failed or were not run."""
+    return (
+        name
+        for name in check.needs
+        if results.get(name, Status.SKIPPED) in (Status.FAILED, Status.SKIPPED)
+    )

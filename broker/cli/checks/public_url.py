@@ -1,0 +1,167 @@
+"""Checks of the public URL: name, TLS, WebSocket upgrade, client address."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import json
+import socket
+import ssl
+import time
+from contextlib import suppress
+from typing import Any
+
+import aiohttp
+
+from broker.apps.settings import AppSettings
+from broker.cli.checks.model import Failed, Installation, Skipped, Warned
+from broker.infrastructure.api.settings import APISettings
+from broker.infrastructure.settings_sources import PREFIX
+
+SECONDS_PER_DAY = 86_400
+
+EXPIRY_WARNING_DAYS = 14
+"""As in the alert ScanLoginCertSoon."""
+
+
+async def check_name(installation: Installation) -> str:
+    host = installation.public_url.hostname or ""
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise Failed(f"{host} does not resolve: {error.strerror}") from None
+    addresses = sorted({str(row[4][0]) for row in found})
+    if not any(map(is_own_address, addresses)):
+        raise Warned(
+            f"{host} is {', '.join(addresses)}, which no interface of this machine has",
+            "nothing, if a load balancer, NAT or another machine with the proxy has this address; "
+            "else correct the DNS record",
+        )
+    return f"{host} is {', '.join(addresses)}"
+
+
+def is_own_address(address: str) -> bool:
+    """Return whether an interface of this machine has the address."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family) as probe, suppress(OSError):
+        probe.bind((address, 0))
+        return True
+    return False
+
+
+async def check_answer(installation: Installation) -> str:
+    url = f"{installation.server.public_url}/health/live"
+    try:
+        async with installation.http.get(url, ssl=trust(installation), allow_redirects=False) as r:
+            status = r.status
+    except (aiohttp.ClientError, TimeoutError) as error:
+        raise Failed(f"GET {url}: {error or type(error).__name__}") from None
+    if status != 200:
+        raise Failed(f"GET {url} has status {status}")
+    return f"GET {url} has status 200"
+
+
+def trust(installation: Installation) -> ssl.SSLContext | bool:
+    """Return the certificates of this machine; SSL_CERT_FILE replaces them."""
+    return ssl.create_default_context() if installation.public_url.scheme == "https" else True
+
+
+async def check_certificate(installation: Installation) -> str:
+    url = installation.public_url
+    if url.scheme != "https":
+        raise Skipped("the public URL is not https")
+    host = url.hostname or ""
+    try:
+        _, writer = await asyncio.open_connection(
+            host, url.port or 443, ssl=ssl.create_default_context(), server_hostname=host
+        )
+    except ssl.SSLCertVerificationError as error:
+        raise Failed(f"the certificate of {host} is refused: {error.verify_message}") from None
+    certificate = writer.get_extra_info("peercert")
+    writer.close()
+    days = (ssl.cert_time_to_seconds(certificate["notAfter"]) - time.time()) / SECONDS_PER_DAY
+    if days < EXPIRY_WARNING_DAYS:
+        raise Warned(f"the certificate of {host} expires in {days:.0f} days")
+    return f"the certificate of {host} is valid for {days:.0f} days"
+
+
+async def check_websocket(installation: Installation) -> str:
+    try:
+        async with _connect(installation) as websocket:
+            opened = await websocket.receive_str()
+    except (aiohttp.ClientError, TypeError) as error:
+        raise Failed(f"the WebSocket at /socket.io/ does not open: {error}") from None
+    if not opened.startswith("0"):
+        raise Failed("the WebSocket at /socket.io/ is not the broker's")
+    return "the WebSocket at /socket.io/ opens"
+
+
+def _connect(installation: Installation) -> Any:
+    """Return a WebSocket of Engine.IO, from the first Origin of the settings."""
+    return installation.http.ws_connect(
+        f"{installation.server.public_url}/socket.io/?EIO=4&transport=websocket",
+        origin=installation.settings[AppSettings].origins[0],
+        ssl=trust(installation),
+    )
+
+
+async def check_client_address(installation: Installation) -> str:
+    """Begin a login, and read its address at the admin port."""
+    server = installation.server
+    if server.admin_token is None:
+        raise Skipped(f"needs {PREFIX}ADMIN_TOKEN")
+    async with _connect(installation) as websocket:
+        own = websocket.get_extra_info("sockname")[0]
+        login_id = await _begin_login(websocket)
+        seen = await _address_of(installation, login_id)
+    if seen != own and _is_address_of_proxy(installation, seen):
+        raise Failed(f"the broker sees the address of a proxy, {seen}, instead of {own}")
+    return f"the broker sees this machine as {seen}"
+
+
+def _is_address_of_proxy(installation: Installation, seen: str) -> bool:
+    """Return False for another address of this machine, which NAT may have given it."""
+    address = ipaddress.ip_address(seen)
+    proxies = installation.settings[APISettings].trusted_proxies
+    return address.is_loopback or any(address in ipaddress.ip_network(one) for one in proxies)
+
+
+async def _begin_login(websocket: aiohttp.ClientWebSocketResponse) -> str:
+    """Return the id of a new login. Socket.IO protocol 5: CONNECT, EVENT with an ack."""
+    await websocket.receive_str()
+    await websocket.send_str("40/login,{}")
+    connected = await websocket.receive_str()
+    if not connected.startswith("40"):
+        raise Failed(f"the broker refuses the socket: {connected[:200]}")
+    await websocket.send_str('42/login,0["begin",{}]')
+    while not (answer := await websocket.receive_str()).startswith("43"):
+        pass
+    [login] = json.loads(answer[answer.index("[") :])
+    if "login_id" not in login:
+        raise Failed(f"no login begins: {login.get('error_description')}")
+    return str(login["login_id"])
+
+
+async def _address_of(installation: Installation, login_id: str) -> str:
+    """Return the address of a waiting login."""
+    server = installation.server
+    token = server.admin_token.get_secret_value() if server.admin_token else ""
+    host = server.admin_host.partition(",")[0]
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104
+    async with installation.http.get(
+        f"http://{host}:{server.admin_port}/logins?limit=999",
+        headers={"Authorization": f"Bearer {token}"},
+    ) as response:
+        if response.status != 200:
+            raise Failed(
+                f"GET /logins at the admin port has status {response.status}",
+                f"use the {PREFIX}ADMIN_TOKEN of the broker",
+            )
+        logins = (await response.json())["logins"]
+    found = [str(login["ip"]) for login in logins if login["login_id"] == login_id]
+    if not found:
+        raise Failed(
+            "the admin port does not list the login that has begun at the public URL",
+            f"let {PREFIX}PUBLIC_URL and the admin port be those of the same brokers",
+        )
+    return found[0]

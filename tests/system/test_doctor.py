@@ -1,0 +1,424 @@
+"""`scan-login doctor`: each check finds its fault."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sqlite3
+import ssl
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, closing
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from broker.cli.checks.model import Check, CheckResult, Failed, Installation, Warned, run_check
+from broker.cli.checks.table import CHECKS
+from broker.infrastructure.runtime.server import Site, serve_sites
+from broker.records.migrations import HEAD, REVISIONS, VERSION_TABLE
+from broker.settings import find_values, load_settings
+from tests.support.builders import RunningBroker, StartBroker
+from tests.support.certificate import certificate
+from tests.support.commands import Call, run, serving
+from tests.support.doctor import examine, own_address, relay
+from tests.support.environment import free_port, shifted
+from tests.support.servers.redis import KEPT, PLAIN, RedisServer, redis_program, running
+from tests.support.webhook import OTHER_SECRET, SECRET
+from tests.support.wechat import pretending
+
+PUBLIC = {"public_url": "https://login.example", "allow_pretend": True}
+
+TOKEN = "operator-" * 4
+
+
+def outcome(result: CheckResult) -> tuple[str, bool]:
+    """Return the status of a result, and whether it names a fix."""
+    return result.status.value, bool(result.fix)
+
+
+FAILED, WARNING, OK = ("failed", True), ("warning", True), ("ok", False)
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[RedisServer]:
+    with running(redis_program(), *PLAIN) as server:
+        yield server
+
+
+def report(text: str) -> dict[str, CheckResult]:
+    return {one["check"]: CheckResult(**one) for one in json.loads(text)}
+
+
+# The command
+
+
+def test_healthy_installation_has_no_failure(tmp_path: Path) -> None:
+    port, admin_port = free_port(), free_port()
+    variables = {
+        "SCAN_LOGIN_PORT": str(port),
+        "SCAN_LOGIN_ADMIN_PORT": str(admin_port),
+        "SCAN_LOGIN_ADMIN_TOKEN": TOKEN,
+    }
+    with serving(tmp_path, **variables):
+        done = run(tmp_path, "doctor", "--json", **variables)
+        table = run(tmp_path, "doctor", **variables)
+
+    results = report(done.stdout)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [*results] == [check.name for check in CHECKS]
+    assert {one.status for one in results.values()} <= {"ok", "skipped", "warning"}
+    assert results["keys: next"].status == "warning"
+    assert results["public URL: client address"].status == "ok"
+    assert table.stdout.startswith("STATUS")
+    assert "What to do:\nkeys: next" in table.stdout
+
+
+def test_invalid_settings_are_reported(call: Call) -> None:
+    done = call("doctor", "--json", SCAN_LOGIN_PORT="x", SCAN_LOGIN_PROT="1")
+
+    results = report(done.text)
+    assert done.code == 1
+    assert results["settings: values"].status == "failed"
+    assert "SCAN_LOGIN_PORT: must be an integer" in results["settings: values"].detail
+    assert results["settings: names"].status == "warning"
+    assert "did you mean SCAN_LOGIN_PORT?" in results["settings: names"].detail
+    assert results["state: round trip"].status == "skipped"
+
+
+def test_doctor_creates_no_file(tmp_path: Path) -> None:
+    done = run(tmp_path, "doctor", SCAN_LOGIN_PORT=str(free_port()))
+
+    assert done.returncode == 1
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("error", [Failed, Warned, OSError])
+async def test_doctor_hides_passwords(error: type[Exception]) -> None:
+    async def fail(installation: Installation) -> str:
+        raise error("no answer from redis://user:hunter2@127.0.0.1")
+
+    installation = Installation(find_values(), [], load_settings(), AsyncExitStack())
+    result = await run_check(Check("state", fail, "start it"), installation)
+
+    assert result.detail == "no answer from redis://user:[hidden]@127.0.0.1"
+
+
+# Settings
+
+
+async def test_pretend_provider_on_public_address_is_found() -> None:
+    assert outcome(await examine("settings: pretend", **PUBLIC)) == WARNING
+
+
+async def test_missing_trusted_proxies_are_found() -> None:
+    check = "settings: trusted proxies"
+
+    assert outcome(await examine(check, **PUBLIC)) == WARNING
+    assert outcome(await examine(check, **PUBLIC, trusted_proxies="127.0.0.1")) == OK
+
+
+# Public URL
+
+
+async def test_unknown_host_name_is_found() -> None:
+    result = await examine(
+        "public URL: name", public_url="https://login.invalid", allow_pretend=True
+    )
+
+    assert outcome(result) == FAILED
+
+
+async def test_address_of_another_machine_is_found() -> None:
+    result = await examine("public URL: name", public_url="https://203.0.113.7", allow_pretend=True)
+
+    assert outcome(result) == WARNING
+
+
+async def test_closed_port_is_found(broker: RunningBroker) -> None:
+    check = "public URL: answer"
+
+    assert outcome(await examine(check, public_url=broker.url)) == OK
+    assert outcome(await examine(check, public_url=f"http://127.0.0.1:{free_port()}")) == FAILED
+
+
+async def test_bad_certificate_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    certificate(tmp_path)  # valid for a day
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    server = await asyncio.start_server(lambda r, w: w.close(), "127.0.0.1", 0, ssl=context)
+    url = f"https://localhost:{server.sockets[0].getsockname()[1]}"
+
+    refused = await examine("public URL: certificate", public_url=url)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
+    expiring = await examine("public URL: certificate", public_url=url)
+    server.close()
+
+    assert outcome(refused) == FAILED
+    assert "self-signed certificate" in refused.detail
+    assert outcome(expiring) == WARNING
+    assert "expires in 1 days" in expiring.detail
+
+
+async def test_proxy_without_websocket_is_found(broker: RunningBroker) -> None:
+    async def live(request: web.Request) -> web.Response:
+        return web.Response(status=200 if request.path == "/health/live" else 400)
+
+    application = web.Application()
+    application.router.add_get("/{path:.*}", live)
+    check = "public URL: WebSocket"
+    async with serve_sites([Site("proxy", application, "127.0.0.1", 0, "PORT")]) as addresses:
+        blocked = await examine(check, public_url=addresses["proxy"])
+
+    assert outcome(blocked) == FAILED
+    assert outcome(await examine(check, public_url=broker.url)) == OK
+
+
+async def test_proxy_that_hides_addresses_is_found(start_broker: StartBroker) -> None:
+    host, admin_port = own_address(), free_port()
+    operator = {"admin_token": TOKEN, "admin_port": admin_port}
+    broker = await start_broker(**operator, origins=["https://shop.example"])
+    port = int(broker.url.rpartition(":")[2])
+    settings = {**operator, "origins": ["https://shop.example"], "allow_pretend": True}
+    check = "public URL: client address"
+
+    async with relay(port, host=host) as hiding:
+        hidden = await examine(check, public_url=f"http://{host}:{hiding}", **settings)
+    direct = await examine(check, public_url=broker.url, **settings)
+
+    assert outcome(hidden) == FAILED
+    assert f"127.0.0.1, instead of {host}" in hidden.detail
+    assert outcome(direct) == OK
+
+
+async def test_wrong_admin_token_is_found(start_broker: StartBroker) -> None:
+    admin_port = free_port()
+    broker = await start_broker(admin_token=TOKEN, admin_port=admin_port)
+
+    result = await examine(
+        "public URL: client address",
+        public_url=broker.url,
+        admin_port=admin_port,
+        admin_token="other-" * 6,
+    )
+
+    assert outcome(result) == FAILED
+    assert "status 401" in result.detail
+
+
+# State, bus and clocks
+
+
+async def test_unreachable_state_is_found(redis: RedisServer) -> None:
+    check = "state: round trip"
+
+    assert outcome(await examine(check, state_url=redis.url)) == OK
+    assert outcome(await examine(check, state_url=f"redis://127.0.0.1:{free_port()}")) == FAILED
+
+
+async def test_old_state_server_is_found(redis: RedisServer) -> None:
+    def age(data: bytes) -> bytes:
+        return data.replace(b"redis_version:7", b"redis_version:5")
+
+    async with relay(redis.port, change=age) as port:
+        old = await examine("state: version", state_url=f"redis://127.0.0.1:{port}")
+
+    assert outcome(old) == FAILED
+    assert outcome(await examine("state: version", state_url=redis.url)) == OK
+
+
+async def test_evicting_state_is_found(redis: RedisServer) -> None:
+    with redis.client() as client:
+        client.config_set("maxmemory", "100mb")
+        client.config_set("maxmemory-policy", "allkeys-lru")
+        evicting = await examine("state: eviction", state_url=redis.url)
+        client.config_set("maxmemory-policy", "noeviction")
+
+    assert outcome(evicting) == FAILED
+    assert outcome(await examine("state: eviction", state_url=redis.url)) == OK
+
+
+async def test_state_without_persistence_is_found(redis: RedisServer) -> None:
+    assert outcome(await examine("state: persistence", state_url=redis.url)) == WARNING
+    with running(redis_program(), *KEPT) as kept:
+        assert outcome(await examine("state: persistence", state_url=kept.url)) == OK
+
+
+async def test_missing_permission_is_found(redis: RedisServer) -> None:
+    with redis.client() as client:
+        rules = ["on", ">pw", "~*", "&*", "+@all", "-xadd"]
+        client.execute_command("ACL", "SETUSER", "broker", *rules)
+    url = f"redis://broker:pw@127.0.0.1:{redis.port}"
+
+    refused = await examine("state: permissions", state_url=url)
+    allowed = await examine("state: permissions", state_url=redis.url)
+
+    assert outcome(refused) == FAILED
+    assert refused.detail.endswith("may not run XADD")
+    assert outcome(allowed) == OK
+    with redis.client() as client:
+        assert client.keys() == []
+
+
+async def test_unreachable_bus_is_found(redis: RedisServer) -> None:
+    urls = {"state_url": redis.url}
+
+    assert outcome(await examine("bus: notice", **urls)) == OK
+    unreachable = await examine("bus: notice", **urls, bus_url=f"redis://127.0.0.1:{free_port()}")
+    assert outcome(unreachable) == FAILED
+
+
+async def test_wrong_clock_is_found(
+    redis: RedisServer, broker: RunningBroker, tmp_path: Path
+) -> None:
+    variables = {"SCAN_LOGIN_STATE_URL": redis.url, "SCAN_LOGIN_PUBLIC_URL": broker.url}
+
+    done = await asyncio.to_thread(
+        run, tmp_path, "doctor", "--json", **variables, **shifted("+60s")
+    )
+
+    results = report(done.stdout)
+    for name in ("clock: state", "clock: public URL"):
+        assert (results[name].status, bool(results[name].fix)) == FAILED
+        assert "-60" in results[name].detail or "-59" in results[name].detail
+
+
+# Records and keys
+
+
+async def test_unreachable_database_is_found() -> None:
+    url = f"postgresql+asyncpg://user@127.0.0.1:{free_port()}/scanlogin"
+
+    assert outcome(await examine("records: tables", records_url=url)) == FAILED
+
+
+async def test_missing_revision_is_found(records_file: Path) -> None:
+    settings = {"records_url": f"sqlite+aiosqlite:///{records_file}"}
+    with closing(sqlite3.connect(records_file)) as database:
+        database.execute(f"UPDATE {VERSION_TABLE} SET version_num = ?", [REVISIONS[-2]])
+        database.commit()
+
+    result = await examine("records: tables", **settings)
+
+    assert outcome(result) == FAILED
+    assert HEAD in result.detail
+
+
+def test_wrong_seal_key_is_found(call: Call, tmp_path: Path) -> None:
+    call("app", "add", "shop", "--secret", stdin="hunter2")
+    right = asyncio.run(examine("records: seal keys"))
+    (tmp_path / "scan-login-seal.json").unlink()
+    missing = asyncio.run(examine("records: seal keys"))
+    call("key", "create")
+
+    wrong = asyncio.run(examine("records: seal keys"))
+
+    assert [outcome(one) for one in (right, missing, wrong)] == [OK, WARNING, FAILED]
+    assert "which this instance does not have" in wrong.detail
+
+
+def test_readable_key_file_is_found(call: Call, tmp_path: Path) -> None:
+    call("key", "create")
+    right = report(call("doctor", "--json").text)["keys: file"]
+    (tmp_path / "scan-login-keys.json").chmod(0o644)
+
+    readable = report(call("doctor", "--json").text)["keys: file"]
+
+    assert (right.status, readable.status) == ("ok", "failed")
+    assert "can be read by other users" in readable.detail
+
+
+async def test_age_of_keys_is_found(key_file: Path) -> None:
+    """The keys of this file were published in 1970."""
+    assert outcome(await examine("keys: age", key_file=key_file)) == WARNING
+    assert outcome(await examine("keys: next", key_file=key_file)) == OK
+
+
+async def test_unpublished_key_is_found(key_file: Path, tmp_path: Path) -> None:
+    content = json.loads(key_file.read_text())
+    content["next"]["published_at"] = 4e9
+    new = tmp_path / "new.json"
+    new.touch(mode=0o600)
+    new.write_text(json.dumps(content))
+
+    assert outcome(await examine("keys: next", key_file=new)) == WARNING
+
+
+# Provider and webhooks
+
+
+async def test_error_of_wechat_is_found() -> None:
+    async with pretending() as wechat:
+        working = await examine("provider: code", **wechat.settings())
+        wechat.wechat.faults.set("getwxacodeunlimit", "45009")
+        refused = await examine("provider: code", **wechat.settings())
+
+    assert [outcome(working), outcome(refused)] == [OK, FAILED]
+    assert "45009" in refused.detail
+
+
+@asynccontextmanager
+async def receiver(status: int, **fields: object) -> AsyncIterator[str]:
+    """Run a server of a site; yields its URL."""
+
+    async def answer(request: web.Request) -> web.Response:
+        data = (await request.json())["data"]
+        echo = {"challenge": data["challenge"]} if "challenge" in data else {}
+        return web.json_response({**fields, **echo}, status=status)
+
+    application = web.Application()
+    application.router.add_post("/hook", answer)
+    async with serve_sites([Site("site", application, "127.0.0.1", 0, "PORT")]) as addresses:
+        yield f"{addresses['site']}/hook"
+
+
+def webhook_settings(check: str, url: str) -> dict[str, object]:
+    """Return the settings of the webhook that a check calls."""
+    settings: dict[str, dict[str, object]] = {
+        "webhooks: directory": {
+            "directory": url,
+            "directory_private": True,
+            "directory_secret": SECRET,
+        },
+        "webhooks: chat": {"chat_rooms": url, "webhook_secret": [SECRET]},
+        "webhooks: audit": {"audit_url": url, "audit_secret": OTHER_SECRET},
+        "webhooks: tunnels": {"tunnel_url": url, "webhook_secret": [SECRET]},
+    }
+    return {"webhooks_private": True, **settings[check]}
+
+
+@pytest.mark.parametrize(
+    "check", ["webhooks: directory", "webhooks: tunnels", "webhooks: chat", "webhooks: audit"]
+)
+async def test_failing_webhook_is_found(check: str) -> None:
+    async with receiver(200) as url:
+        working = await examine(check, **webhook_settings(check, url))
+    async with receiver(401) as url:
+        refusing = await examine(check, **webhook_settings(check, url))
+    closed = await examine(check, **webhook_settings(check, f"http://127.0.0.1:{free_port()}/hook"))
+
+    assert [outcome(one) for one in (working, refusing, closed)] == [OK, FAILED, FAILED]
+
+
+# Discovery
+
+
+async def test_wrong_issuer_is_found(start_broker: StartBroker, key_file: Path) -> None:
+    broker = await start_broker()
+    port = broker.url.rpartition(":")[2]
+
+    right = await examine("discovery: issuer", public_url=broker.url)
+    wrong = await examine("discovery: issuer", public_url=f"http://localhost:{port}")
+
+    assert [outcome(right), outcome(wrong)] == [OK, FAILED]
+    assert f"the issuer is {broker.url}, " in wrong.detail
+
+
+async def test_other_key_file_is_found(broker: RunningBroker, key_file: Path, call: Call) -> None:
+    right = await examine("discovery: key set", public_url=broker.url, key_file=key_file)
+    await asyncio.to_thread(call, "key", "create")
+
+    wrong = await examine("discovery: key set", public_url=broker.url)
+
+    assert [outcome(right), outcome(wrong)] == [OK, FAILED]
