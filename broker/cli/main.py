@@ -20,6 +20,9 @@ SUBCOMMANDS: Mapping[str, Subcommand] = {
         "demo",
         "Run broker, example site and phone page. No WeChat account is needed.",
     ),
+    "init": Subcommand(
+        "broker.cli.init", "init", "Write the files of a new installation. Asks for what it needs."
+    ),
     "doctor": Subcommand(
         "broker.cli.doctor",
         "doctor",

@@ -1,0 +1,288 @@
+"""`scan-login init`: every combination of answers, and the programs that read the files."""
+
+from __future__ import annotations
+
+import ipaddress
+import itertools
+import os
+import re
+import shlex
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from broker.cli.init_files import generate, settings_for
+from broker.cli.init_questions import QUESTIONS, read_answers
+from broker.cli.main import command
+from broker.infrastructure.api.settings import APISettings
+from broker.settings import FIELDS, load_settings
+from tests.support.certificate import certificate
+from tests.support.commands import LIMIT, call, serving
+from tests.support.environment import ROOT, free_port, need
+from tests.support.logins import logs_in
+
+DEPLOY = (ROOT / "docs" / "deploy.md").read_text()
+
+PUBLIC, LOCAL = "login.example.com", "127.0.0.1"
+
+APPSECRET = "0123456789abcdef" * 2
+
+CHOICES = {
+    "host": [PUBLIC, LOCAL],
+    "provider": ["pretend", "wechat"],
+    "run_by": ["systemd", "compose"],
+    "state": ["memory", "redis"],
+    "users": ["open", "sql", "webhook"],
+    "proxy": ["caddy", "nginx", "none"],
+}
+
+OTHERS = {
+    "confirm_pretend": "yes",
+    "wechat_appid": "wx0123456789abcdef",
+    "wechat_secret": APPSECRET,
+    "redis_url": "redis://:p%40ss$word@127.0.0.1:6379/0",
+    "webhook_url": "https://shop.example.com/hook",
+    "app_name": "A shop #1",
+    "origin": "https://shop.example.com",
+}
+
+COMBINATIONS = [
+    dict(zip(CHOICES, words, strict=True)) for words in itertools.product(*CHOICES.values())
+]
+
+
+def write_answers(folder: Path, **answers: str) -> Path:
+    file = folder / "answers.toml"
+    given = {**OTHERS, **answers}
+    file.write_text("".join(f'{name} = "{value}"\n' for name, value in given.items()))
+    return file
+
+
+def files_for(folder: Path, **chosen: str) -> dict[str, str]:
+    """Return the text of each file for these answers."""
+    answers = read_answers(write_answers(folder, **chosen))
+    generated = generate(
+        answers, settings_for(answers), program="/opt/scan-login/bin/scan-login", folder=folder
+    )
+    return {file.name: file.text for file in generated}
+
+
+def variables_of(text: str) -> dict[str, str]:
+    """Return the variables of a settings file, as a shell reads them."""
+    return dict(word.split("=", 1) for word in shlex.split(text))
+
+
+@pytest.mark.parametrize("chosen", COMBINATIONS, ids=lambda chosen: "-".join(chosen.values()))
+def test_every_combination_has_valid_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chosen: Mapping[str, str]
+) -> None:
+    files = files_for(tmp_path, **chosen)
+
+    for name, value in variables_of(files["scan-login.env"]).items():
+        monkeypatch.setenv(name, value)
+        assert name.removeprefix("SCAN_LOGIN_").lower() in FIELDS
+    settings = load_settings()
+    assert ("Caddyfile" in files) == (chosen["proxy"] == "caddy")
+    assert ("nginx.conf" in files) == (chosen["proxy"] == "nginx")
+    assert not any(re.search(r"@[a-z]\w*@", text) for text in files.values())
+    if chosen["run_by"] == "compose":
+        check_compose(files["compose.yaml"], settings[APISettings].trusted_proxies)
+    else:
+        assert "ExecStart=/opt/scan-login/bin/scan-login serve\n" in files["scan-login.service"]
+        assert f"EnvironmentFile={tmp_path}/scan-login.env\n" in files["scan-login.service"]
+
+
+def check_compose(text: str, trusted_proxies: tuple[str, ...]) -> None:
+    """Check that a Compose file is consistent, and that the broker trusts its proxy."""
+    content = yaml.safe_load(text)
+    services, [network] = content["services"], content["networks"]["default"]["ipam"]["config"]
+    mounted = {
+        volume.split(":")[0] for one in services.values() for volume in one.get("volumes", [])
+    }
+    assert {name for name in mounted if not name.startswith((".", "/"))} == {*content["volumes"]}
+    assert services["broker"]["env_file"] == "scan-login.env"
+    for name in {"caddy", "nginx"} & services.keys():
+        address = services[name]["networks"]["default"]["ipv4_address"]
+        assert trusted_proxies == (address,)
+        assert ipaddress.ip_address(address) in ipaddress.ip_network(network["subnet"])
+        assert "127.0.0.1:8000:8000" not in services["broker"]["ports"]
+
+
+@pytest.mark.parametrize("run_by", CHOICES["run_by"])
+@pytest.mark.parametrize("host", CHOICES["host"])
+def test_caddy_accepts_its_file(tmp_path: Path, host: str, run_by: str) -> None:
+    text = files_for(tmp_path, host=host, run_by=run_by, proxy="caddy", provider="pretend")
+    (tmp_path / "Caddyfile").write_text(text["Caddyfile"])
+
+    done = subprocess.run(
+        [need("caddy"), "validate", "--config", tmp_path / "Caddyfile"],
+        env={**os.environ, "HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+    )
+
+    assert "Valid configuration" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("host", CHOICES["host"])
+def test_nginx_accepts_its_file(tmp_path: Path, host: str) -> None:
+    text = files_for(tmp_path, host=host, proxy="nginx", provider="pretend")["nginx.conf"]
+    certificate(tmp_path)
+    for old, new in [("fullchain.pem", "cert.pem"), ("privkey.pem", "key.pem")]:
+        text = text.replace(f"/etc/letsencrypt/live/{host}/{old}", f"{tmp_path}/{new}")
+    text = text.replace("listen 443", f"listen {free_port()}").replace("listen 80", "listen 8080")
+    main = f"pid {tmp_path}/pid; events {{}} http {{ include {tmp_path}/site.conf; }}"
+    (tmp_path / "site.conf").write_text(text)
+    (tmp_path / "nginx.conf").write_text(main)
+
+    done = subprocess.run(
+        [need("nginx"), "-t", "-e", "stderr", "-p", tmp_path, "-c", tmp_path / "nginx.conf"],
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+    )
+
+    assert (done.returncode, "[warn]" in done.stderr) == (0, False), done.stderr
+
+
+def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
+    call(tmp_path, "init", "--answers", str(write_answers(tmp_path, host=LOCAL)))
+    unit = tmp_path / "scan-login" / "scan-login.service"
+
+    done = subprocess.run(
+        [need("systemd-analyze"), "verify", str(unit)],
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+    )
+
+    assert done.returncode == 0
+    assert "scan-login" not in done.stderr
+
+
+async def test_broker_starts_with_generated_settings(tmp_path: Path) -> None:
+    done = call(tmp_path, "init", "--answers", str(write_answers(tmp_path, host=LOCAL)))
+    variables = variables_of((tmp_path / "scan-login" / "scan-login.env").read_text())
+    port = str(free_port())
+    moved = {
+        **variables,
+        "SCAN_LOGIN_PORT": port,
+        "SCAN_LOGIN_PUBLIC_URL": f"http://127.0.0.1:{port}",
+        "SCAN_LOGIN_ORIGINS": f"http://127.0.0.1:{port}",
+    }
+
+    with serving(tmp_path, **moved):
+        assert await logs_in(f"http://127.0.0.1:{port}")
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_secrets_are_in_the_private_file_only(tmp_path: Path) -> None:
+    file = write_answers(tmp_path, host=PUBLIC, provider="wechat")
+
+    done = call(tmp_path, "init", "--answers", str(file), "--output", "new")
+
+    folder = tmp_path / "new"
+    holders = [path.name for path in folder.iterdir() if APPSECRET in path.read_text()]
+    assert holders == ["scan-login.env"]
+    assert (folder / "scan-login.env").stat().st_mode & 0o777 == 0o600
+    assert APPSECRET not in done.stdout
+
+
+def test_init_prints_page_and_next_command(tmp_path: Path) -> None:
+    file = write_answers(tmp_path, host=PUBLIC, provider="wechat", run_by="compose")
+
+    done = call(tmp_path, "init", "--answers", str(file))
+
+    page = (tmp_path / "scan-login" / "login.html").read_text()
+    assert page.count("\n") == 12
+    assert page in done.stdout
+    assert f"docker compose --project-directory {tmp_path}/scan-login up --wait" in done.stdout
+    assert "scan-login doctor" in done.stdout
+
+
+def test_existing_files_are_replaced_by_force_only(tmp_path: Path) -> None:
+    words = ["init", "--answers", str(write_answers(tmp_path, host=LOCAL))]
+    call(tmp_path, *words)
+    path = tmp_path / "scan-login" / "scan-login.env"
+    path.chmod(0o644)
+    before = path.read_text()
+
+    refused = call(tmp_path, *words)
+    kept = path.read_text()
+    forced = call(tmp_path, *words, "--force")
+
+    assert (refused.returncode, kept) == (1, before)
+    assert "--force" in refused.stderr
+    assert forced.returncode == 0
+    assert path.read_text() != before
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    ("answers", "sentence"),
+    [
+        (
+            {"host": PUBLIC, "provider": "pretend", "confirm_pretend": "no"},
+            "others reach this host",
+        ),
+        ({"host": "https://x"}, "host: use a host name"),
+        ({"host": PUBLIC, "state": "disk"}, "state: use memory or redis"),
+        ({"host": PUBLIC, "wechat_secret": "it's"}, "wechat_secret: use printable characters"),
+        ({"host": PUBLIC, "origin": "shop.example.com"}, "origin: use an Origin"),
+        ({"host": PUBLIC, "users": "webhook", "webhook_url": "http://x"}, "webhook_url: use an"),
+        ({"host": PUBLIC, "colour": "red"}, "colour: unknown"),
+    ],
+)
+def test_invalid_answers_are_refused(
+    tmp_path: Path, answers: dict[str, str], sentence: str
+) -> None:
+    refused = call(tmp_path, "init", "--answers", str(write_answers(tmp_path, **answers)))
+
+    assert refused.returncode == 2
+    assert sentence in refused.stderr
+    assert not (tmp_path / "scan-login").exists()
+
+
+def test_pretend_on_public_host_needs_confirmation(tmp_path: Path) -> None:
+    file = tmp_path / "answers.toml"
+    file.write_text(
+        f'host = "{PUBLIC}"\nprovider = "pretend"\napp_name = "A"\norigin = "https://a.example"\n'
+    )
+
+    refused = call(tmp_path, "init", "--answers", str(file))
+
+    assert refused.returncode == 2
+    assert "confirm_pretend: with the pretend provider anyone can log in" in refused.stderr
+
+
+def test_documented_answers_are_accepted(tmp_path: Path) -> None:
+    [example] = re.findall(r"```toml\n(host = .*?)```", DEPLOY, re.DOTALL)
+    file = tmp_path / "answers.toml"
+    file.write_text(example)
+
+    assert {*read_answers(file)} == {question.name for question in QUESTIONS} - {"confirm_pretend"}
+
+
+def test_init_asks_again_after_a_wrong_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    lines = [
+        *("https://x", PUBLIC, "wechat", "wx0123456789abcdef", APPSECRET),
+        *("systemd", "memory", "open", "", "A shop", "https://shop.example.com"),
+    ]
+
+    done = CliRunner().invoke(command, ["init"], input="".join(f"{line}\n" for line in lines))
+
+    assert done.exit_code == 0, done.output
+    assert "use a host name such as" in done.output
+    assert APPSECRET not in done.output
+    variables = variables_of((tmp_path / "scan-login" / "scan-login.env").read_text())
+    assert variables["SCAN_LOGIN_PUBLIC_URL"] == f"https://{PUBLIC}"
+    assert (tmp_path / "scan-login" / "Caddyfile").exists()
