@@ -11,6 +11,7 @@ import typer
 from broker.apps.model import DEFAULT_APP
 from broker.cli import app_show
 from broker.cli.app_options import IdArgument, OIDCOption, takes_fields
+from broker.cli.output import JSONOption, print_json
 from broker.cli.support import (
     ConfigFile,
     YesOption,
@@ -42,6 +43,7 @@ def add(
     app_id: IdArgument,
     *,
     oidc: OIDCOption = False,
+    as_json: JSONOption = False,
     file: ConfigFile = None,
     **options: Any,
 ) -> None:
@@ -55,6 +57,9 @@ def add(
     api_secret = with_records(
         read_settings(file), lambda records: _add(records, app_id, fields, needs_secret)
     )
+    if as_json:
+        print_json({"client_id": app_id, "client_secret": api_secret})
+        return
     print(f"app {app_id} is added; {PROPAGATION_NOTE}")
     if api_secret:
         print(f"client_id: {app_id}\nclient_secret: {api_secret}")

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from broker.cli.output import Columns, JSONOption, field, print_list, time_of
+from broker.cli.output import Columns, Item, JSONOption, field, print_json, print_list, time_of
 from broker.cli.support import ConfigFile, read_settings, with_records
 from broker.infrastructure.crypto.sealing import SealKeyFile
 from broker.infrastructure.settings_sources import PREFIX
@@ -50,6 +50,7 @@ def rotate(
             "--now", help="Rotate although products may not know the next key yet: a key leaked."
         ),
     ] = False,
+    as_json: JSONOption = False,
 ) -> None:
     """Sign with the next keys, and publish new next keys.
 
@@ -78,6 +79,9 @@ def rotate(
             f"that cache the key set would refuse its tokens: try again in {error.wait:.0f} "
             "seconds, or add --now if a key has leaked"
         )
+    if as_json:
+        print_json(_described(rotated))
+        return
     print(f"{keys.path.absolute()}:")
     for name, ring in rotated.all.items():
         print(f"{name}: signing with {ring.present['kid']}, next is {ring.next['kid']}")
@@ -104,10 +108,9 @@ def list_keys(
     """Print the keys of the key set: present, next, and former keys that are still valid."""
     rings = _load(SigningKeyFile(read_settings(file)[TokenSettings].key_file))
     keys = [
-        key._asdict()
-        for ring in rings.all.values()
-        for key in ring.described(time.time())
-        if use in (None, key.status) and alg in (None, key.algorithm)
+        key
+        for key in _described(rings)
+        if use in (None, key["status"]) and alg in (None, key["algorithm"])
     ]
     print_list(keys, COLUMNS, as_json=as_json)
 
@@ -131,6 +134,10 @@ def rewrap(
         SealKeyFile(seal.seal_file).add()
     count = with_records(settings, lambda records: records.app_admin.rewrap())
     print(f"{count} secrets had an older key; all secrets have the newest key now")
+
+
+def _described(rings: KeyRings) -> list[Item]:
+    return [key._asdict() for ring in rings.all.values() for key in ring.described(time.time())]
 
 
 def _load(keys: SigningKeyFile) -> KeyRings:

@@ -51,6 +51,14 @@ def test_key_list_prints_selected_keys(call: Call) -> None:
     assert (key["status"], key["algorithm"]) == ("next", "ES256")
 
 
+def test_key_rotate_prints_the_new_keys(call: Call) -> None:
+    call("key", "create")
+
+    rotated = listed(call, "key", "rotate", "--now")
+
+    assert rotated == listed(call, "key", "list")
+
+
 def test_pool_status_prints_selected_app(call: Call) -> None:
     call("pool", "fill", "--count", "1", "--rate", "4500")
 
@@ -65,9 +73,11 @@ def test_pool_status_prints_selected_app(call: Call) -> None:
     [
         (["audit", "verify"], {"checked": 0, "broken_at": None, "problem": ""}),
         (["pool", "verify"], []),
+        (["provider", "check"], {"provider": "pretend", "app": "default"}),
+        (["app", "add", "shop"], {"client_id": "shop", "client_secret": None}),
     ],
 )
-def test_check_prints_json(call: Call, words: list[str], expected: object) -> None:
+def test_command_prints_json(call: Call, words: list[str], expected: object) -> None:
     done = call(*words, "--json", SCAN_LOGIN_AUDIT_CHAIN="true")
 
     assert (done.code, json.loads(done.text)) == (0, expected)
