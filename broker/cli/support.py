@@ -75,7 +75,10 @@ def with_records(
     try:
         return asyncio.run(main())
     except RecordsUnavailable as error:
-        sys.exit(f"the records cannot be reached: {error.reason}")
+        sys.exit(
+            f"the records cannot be reached: {error.reason}; start the database, or correct "
+            f"{PREFIX}RECORDS_URL"
+        )
     except (ProviderUnavailable, PicturesUnavailable) as error:
         sys.exit(error.reason)
     except (InvalidApp, InvalidUser) as error:
