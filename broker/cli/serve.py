@@ -15,6 +15,7 @@ from broker.cli.support import ConfigFile, read_settings, settings_file
 from broker.infrastructure.observability import logging as logs
 from broker.infrastructure.runtime import process
 from broker.infrastructure.runtime.listening import ListenAddress, reserve_port
+from broker.infrastructure.runtime.service_manager import READY, notify_service_manager
 from broker.infrastructure.runtime.settings import ServerSettings
 from broker.infrastructure.runtime.supervisor import Supervisor
 from broker.infrastructure.settings import Settings
@@ -104,7 +105,7 @@ def run_broker(settings: Settings, *, is_supervised: bool) -> None:
 
     def on_ready(addresses: dict[str, str]) -> None:
         process.freeze_gc()
-        logs.announce(ready_line(settings, addresses["broker"], files))
+        announce_ready(ready_line(settings, addresses["broker"], files), not is_supervised)
         if server.admin_token and admin.name in addresses:
             logs.announce(f"admin page on {addresses[admin.name]}")
 
@@ -118,6 +119,13 @@ def run_broker(settings: Settings, *, is_supervised: bool) -> None:
             supervised=is_supervised,
         )
     )
+
+
+def announce_ready(line: str, is_main_process: bool = True) -> None:
+    """Print the ready line. The main process also reports to the service manager."""
+    logs.announce(line)
+    if is_main_process:
+        notify_service_manager(READY)
 
 
 def ready_line(settings: Settings, address: str, open_files: int) -> str:
@@ -139,7 +147,7 @@ def run_workers(settings: Settings) -> None:
             [worker_environment(server, port, number) for number in range(server.workers)],
             stop_timeout=server.drain + STOP_TIMEOUT,
         )
-        asyncio.run(supervisor.run(logs.announce))
+        asyncio.run(supervisor.run(announce_ready))
 
 
 def worker_environment(server: ServerSettings, port: int, number: int) -> dict[str, str]:
