@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from types import TracebackType
 from typing import Any, NamedTuple, Protocol, Self
 
@@ -26,6 +27,11 @@ class Refused(Exception):
         self.data = data
 
 
+def http_session(url: str | None, tls: ssl.SSLContext | None) -> aiohttp.ClientSession:
+    connector = None if tls is None else aiohttp.TCPConnector(ssl=tls)
+    return aiohttp.ClientSession(url, connector=connector)
+
+
 class BrowserClient(Protocol):
     async def connect(self, url: str, auth: object = None, namespace: str = "/login") -> None: ...
     async def emit(self, event: str, *arguments: object) -> Any: ...
@@ -35,11 +41,14 @@ class BrowserClient(Protocol):
 
 
 class PythonBrowser:
-    """python-socketio's own client."""
+    """python-socketio's own client.
 
-    def __init__(self, transports: list[str]) -> None:
+    tls: the context for a server with https.
+    """
+
+    def __init__(self, transports: list[str], tls: ssl.SSLContext | None = None) -> None:
         self._transports = transports
-        self._http = aiohttp.ClientSession()
+        self._http = http_session(None, tls)
         self._client = socketio.AsyncClient(
             http_session=self._http, reconnection_delay=0.05, reconnection_delay_max=0.1
         )
@@ -177,14 +186,20 @@ class PhoneClient:
     """A phone over HTTP.
 
     js_code: the proof; default is a proof of the pretend provider for `name`.
+    tls: the context for a server with https.
     """
 
     def __init__(
-        self, url: str, name: str = "alice", js_code: str | None = None, app: str = "default"
+        self,
+        url: str,
+        name: str = "alice",
+        js_code: str | None = None,
+        app: str = "default",
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._app = app
         self._js_code = js_code or f"pretend:{name}"
-        self._http = aiohttp.ClientSession(url)
+        self._http = http_session(url, tls)
         self.session: Payload = {}
 
     async def __aenter__(self) -> Self:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -71,8 +72,8 @@ async def new_login(broker: RunningBroker) -> AsyncIterator[Login]:
 
 
 @asynccontextmanager
-async def browser_at(url: str) -> AsyncIterator[PythonBrowser]:
-    browser = PythonBrowser(["websocket"])
+async def browser_at(url: str, tls: ssl.SSLContext | None = None) -> AsyncIterator[PythonBrowser]:
+    browser = PythonBrowser(["websocket"], tls)
     await browser.connect(url)
     try:
         yield browser
@@ -80,9 +81,9 @@ async def browser_at(url: str) -> AsyncIterator[PythonBrowser]:
         await browser.close()
 
 
-async def logs_in(url: str) -> bool:
+async def logs_in(url: str, tls: ssl.SSLContext | None = None) -> bool:
     """Return whether a complete login works, including the push of the confirm."""
-    async with browser_at(url) as browser, PhoneClient(url) as phone:
+    async with browser_at(url, tls) as browser, PhoneClient(url, tls=tls) as phone:
         begun = await browser.emit("begin", {})
         if "error" in begun:
             return False

@@ -19,6 +19,7 @@ from typer.main import get_command
 
 from broker.app import build
 from broker.cli.main import command
+from broker.errors import InvalidSettings
 from broker.infrastructure.api.settings import APISettings
 from broker.infrastructure.runtime.settings import ServerSettings
 from broker.infrastructure.settings_sources import PREFIX
@@ -31,6 +32,8 @@ from web_demo.site import build_site
 
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, Any] = COMPOSE["services"]
+TRIAL = [name for name, definition in SERVICES.items() if "profiles" not in definition]
+"""The services that start without a profile."""
 
 
 class Step(NamedTuple):
@@ -147,8 +150,8 @@ def test_names_in_compose_file_exist(service: str) -> None:
         assert importlib.util.find_spec(f"{definition['entrypoint'][2]}.__main__")
 
 
-@pytest.mark.parametrize("service", SERVICES)
-def test_compose_publishes_on_loopback_only(service: str) -> None:
+@pytest.mark.parametrize("service", TRIAL)
+def test_compose_publishes_trial_on_loopback_only(service: str) -> None:
     """The pretend provider does not authenticate."""
     assert all(address.startswith("127.0.0.1:") for address in published_addresses(service))
 
@@ -167,8 +170,11 @@ def test_compose_service_has_no_privileges(service: str) -> None:
 
     assert definition["read_only"] is True
     assert definition["cap_drop"] == ["ALL"]
-    assert "cap_add" not in definition
     assert definition["security_opt"] == ["no-new-privileges:true"]
+    if service == "caddy":
+        assert definition["cap_add"] == ["NET_BIND_SERVICE"]
+        return
+    assert "cap_add" not in definition
     assert definition.get("user", "root") != "root" or definition["image"] == "scan-login"
 
 
@@ -187,6 +193,53 @@ def test_health_checks_name_existing_routes(tmp_path: Path) -> None:
             route.resource.canonical for route in application.router.routes() if route.resource
         }
         assert path in known, f"{service}: {path}"
+
+
+def filled_in(text: str, **variables: str) -> str:
+    """Return `text` with variables in the place of `${NAME:-default}`."""
+    return re.sub(r"\$\{(\w+):-([^}]*)\}", lambda found: variables.get(found[1]) or found[2], text)
+
+
+VARIABLES = {
+    "DOMAIN": "id.shop.example",
+    "WECHAT_APPID": "wx0123456789abcdef",
+    "WECHAT_SECRET": "AppSecret",
+}
+"""Of the profile `https`, as an operator sets them."""
+
+
+def set_public_settings(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:
+    for name, value in environment_of("public-broker").items():
+        monkeypatch.setenv(name, filled_in(value, **variables))
+
+
+def test_compose_settings_of_https_are_valid(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_public_settings(monkeypatch, **VARIABLES)
+
+    settings = load_settings()
+
+    assert find_values().unknown == []
+    assert settings[ServerSettings].public_url == "https://id.shop.example"
+    address = SERVICES["caddy"]["networks"]["default"]["ipv4_address"]
+    assert settings[APISettings].trusted_proxies == (address,)
+
+
+def test_compose_https_requires_a_mini_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_public_settings(monkeypatch, DOMAIN="id.shop.example")
+
+    with pytest.raises(InvalidSettings, match="WECHAT_APPID"):
+        load_settings()
+
+
+def test_compose_https_uses_variables_of_caddyfile() -> None:
+    caddyfile = (ROOT / "deploy/Caddyfile").read_text()
+    names = set(re.findall(r"\{\$(\w+):", caddyfile))
+    service, _, port = SERVICES["caddy"]["environment"]["BROKERS"].partition(":")
+
+    assert SERVICES["caddy"]["environment"].keys() == names
+    assert service in SERVICES["caddy"]["depends_on"]
+    assert port == last("EXPOSE")
+    assert {name for name in SERVICES if "profiles" in SERVICES[name]} == {"caddy", service}
 
 
 def test_compose_nginx_lists_all_brokers() -> None:

@@ -1,0 +1,73 @@
+"""Reverse proxies in front of a broker of the test."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from deploy.processes import Process, wait_until_listening
+from tests.support.clients import PhoneClient, http_session
+from tests.support.deployment import DEPLOY
+from tests.support.environment import free_port, miss
+
+FORGED = {"X-Forwarded-For": "203.0.113.9", "Forwarded": "for=203.0.113.9"}
+"""Headers of a client that claims another address."""
+
+
+def packaged_program(name: str) -> str:
+    """Return the path of a program that a Python package of the tests contains."""
+    path = Path(sys.executable).parent / name
+    if not path.exists():
+        miss(f"{name} is not installed: run make test")
+    return str(path)
+
+
+@asynccontextmanager
+async def running_proxy(
+    command: Sequence[str], folder: Path, port: int, **variables: str
+) -> AsyncIterator[Path]:
+    """Run a proxy that listens on `port`, with `folder` as its home; yields its log."""
+    name = Path(command[0]).name
+    log = folder / f"{name}.log"
+    with log.open("wb") as file:
+        child = await asyncio.create_subprocess_exec(
+            *command,
+            env={**os.environ, "HOME": str(folder), **variables},
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+        )
+    process = Process(name, child, log)
+    try:
+        await wait_until_listening(process, port)
+        yield log
+    finally:
+        await process.stop()
+
+
+def local_caddyfile(folder: Path, port: int) -> Path:
+    """Write the Caddyfile with a self-signed certificate for `localhost` at `port`."""
+    text = (DEPLOY / "Caddyfile").read_text()
+    options = f"admin off\n\tskip_install_trust\n\thttp_port {free_port()}\n\thttps_port {port}\n"
+    text = text.replace("\n{\n", f"\n{{\n\t{options}", 1)
+    text = text.replace("{$DOMAIN:login.example} {\n", f"localhost:{port} {{\n\ttls internal\n")
+    file = folder / "Caddyfile"
+    file.write_text(text)
+    return file
+
+
+async def seen_address(url: str, tls: ssl.SSLContext | None = None) -> str:
+    """Begin a login with forged headers, and return the browser address that a phone gets."""
+    form = {"client_id": "default"}
+    async with (
+        http_session(url, tls) as http,
+        http.post("/oauth/device_authorization", data=form, headers=FORGED) as response,
+    ):
+        scene = (await response.json())["user_code"]
+    async with PhoneClient(url, tls=tls) as phone:
+        return str((await phone.post("scan", {"scene": scene})).body["browser"]["ip"])
