@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+import urllib.error
+import urllib.request
 from collections.abc import Mapping
+from pathlib import Path
 
 from tests.support.environment import ROOT
 
@@ -23,3 +26,30 @@ def trial(settings: Mapping[str, str], url: str) -> dict[str, str]:
 
 def is_of_provider(name: str) -> bool:
     return name == "SCAN_LOGIN_PROVIDER" or name.startswith("SCAN_LOGIN_WECHAT_")
+
+
+def example_of(page: str, language: str, start: str) -> str:
+    """Return the example in `language` of a page that begins with `start`."""
+    blocks = re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
+    [example] = [block for block in blocks if block.startswith(start)]
+    return str(example)
+
+
+def variables_of_image() -> dict[str, str]:
+    """Return the variables that the Dockerfile sets."""
+    dockerfile = (ROOT / "Dockerfile").read_text().replace("\\\n", "")
+    return dict(re.findall(r"(SCAN_LOGIN_\w+)=(\S+)", dockerfile))
+
+
+def status(port: str, path: str) -> int:
+    """Return the status of a GET at a server of this machine."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=90) as response:
+            return int(response.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def move_below(text: str, root: Path) -> str:
+    """Return `text` with the image's folders below `root`."""
+    return re.sub(r"/(run/secrets|var/lib)/scan-login", rf"{root}/\1/scan-login", text)
