@@ -92,7 +92,7 @@ test-busy: $(VENV)/.tested system $(NODE_MODULES) ## run all tests on a busy mac
 chaos: $(VENV)/.tested system ## inject every fault under load; updates docs/reliability.md
 	$(BIN)/pytest tests/chaos -m "" --table docs/reliability.md
 
-interop: $(VENV)/.tested $(PRODUCTS) tests/interop/node_modules ## sign people in at JupyterHub, Synapse and pgAdmin by scan
+interop: $(VENV)/.tested $(PRODUCTS) tests/interop/node_modules ## test with JupyterHub, Synapse, pgAdmin, Traefik and Envoy
 	@# CI=true: a missing program is an error here.
 	CI=true $(BIN)/pytest tests/interop -m "" --durations 0 --durations-min 1
 

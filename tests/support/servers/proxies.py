@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import ssl
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import aiohttp
+
 from deploy.processes import Process, wait_until_listening
 from tests.support.clients import PhoneClient, http_session
 from tests.support.deployment import DEPLOY
 from tests.support.environment import free_port, miss
+from tests.support.waiting import eventually
+
+CLIENT = "127.0.0.2"
+"""The address of a client. The proxy itself has 127.0.0.1."""
 
 FORGED = {"X-Forwarded-For": "203.0.113.9", "Forwarded": "for=203.0.113.9"}
 """Headers of a client that claims another address."""
@@ -61,11 +68,25 @@ def local_caddyfile(folder: Path, port: int) -> Path:
     return file
 
 
-async def seen_address(url: str, tls: ssl.SSLContext | None = None) -> str:
-    """Begin a login with forged headers, and return the browser address that a phone gets."""
+async def wait_until_serving(url: str, tls: ssl.SSLContext) -> None:
+    """Return when a proxy has its certificate and answers for a ready broker."""
+
+    async def is_ready() -> bool:
+        try:
+            async with http_session(url, tls) as http, http.get("/health/ready") as response:
+                return response.status == 200
+        except aiohttp.ClientError:
+            return False
+
+    await eventually(is_ready)
+
+
+async def seen_address(url: str, tls: ssl.SSLContext) -> str:
+    """Begin a login from CLIENT with forged headers, and return the address that a phone gets."""
+    connector = aiohttp.TCPConnector(ssl=tls, local_addr=(CLIENT, 0), family=socket.AF_INET)
     form = {"client_id": "default"}
     async with (
-        http_session(url, tls) as http,
+        aiohttp.ClientSession(url, connector=connector) as http,
         http.post("/oauth/device_authorization", data=form, headers=FORGED) as response,
     ):
         scene = (await response.json())["user_code"]
