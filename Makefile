@@ -24,7 +24,7 @@ export PORT SITE_PORT PHONE_PORT WECHAT_PORT GATEWAY_PORT ADMIN_PORT PROVIDER PO
 
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-cluster install test-unit test test-stock test-busy coverage check lint types \
-	fix docs chaos interop bench instructions wheel packages vendor clean system
+	fix docs chaos interop deployment bench instructions wheel packages vendor clean system
 
 ## Help
 
@@ -95,6 +95,10 @@ chaos: $(VENV)/.tested system ## inject every fault under load; updates docs/rel
 interop: $(VENV)/.tested $(PRODUCTS) tests/interop/node_modules ## test with JupyterHub, Synapse, pgAdmin, Traefik and Envoy
 	@# CI=true: a missing program is an error here.
 	CI=true $(BIN)/pytest tests/interop -m "" --durations 0 --durations-min 1
+
+deployment: $(VENV)/.tested ## check cloud-init and the Debian package; installs programs, so use a container
+	@CI=true tools/need cloud-init:cloud-init dh:debhelper lintian:lintian mmdebstrap:mmdebstrap
+	CI=true $(BIN)/pytest tests/deployment -m "" --durations 0 --durations-min 1
 
 bench: $(VENV)/.tested system bench/baselines/node_modules ## measure; updates bench/RESULTS.md (ROW=growth for one row)
 	@tools/need valgrind:valgrind

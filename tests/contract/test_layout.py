@@ -522,7 +522,7 @@ def test_every_file_has_a_docstring() -> None:
 TESTS = ROOT / "tests"
 TEST_FOLDERS = {
     *("api", "chaos", "clients", "conformance", "contract"),
-    *("interop", "security", "system", "unit"),
+    *("deployment", "interop", "security", "system", "unit"),
 }
 TEST_FILES = sorted(file for file in TESTS.rglob("*.py") if "node_modules" not in file.parts)
 
