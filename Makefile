@@ -97,7 +97,8 @@ interop: $(VENV)/.tested $(PRODUCTS) tests/interop/node_modules ## test with Jup
 	CI=true $(BIN)/pytest tests/interop -m "" --durations 0 --durations-min 1
 
 deployment: $(VENV)/.tested ## check cloud-init and the Debian package; installs programs, so use a container
-	@CI=true tools/need cloud-init:cloud-init dh:debhelper lintian:lintian mmdebstrap:mmdebstrap
+	@CI=true tools/need cloud-init:cloud-init lintian:lintian mmdebstrap:mmdebstrap \
+		dh:debhelper dpkg-buildpackage:dpkg-dev '/usr/lib/python3*/ensurepip:python3-venv'
 	CI=true $(BIN)/pytest tests/deployment -m "" --durations 0 --durations-min 1
 
 bench: $(VENV)/.tested system bench/baselines/node_modules ## measure; updates bench/RESULTS.md (ROW=growth for one row)
