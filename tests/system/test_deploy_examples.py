@@ -1,4 +1,4 @@
-"""The examples of docs/deploy.md run with changed folders, hosts and ports only."""
+"""The examples of the pages about installation and deployment agree with the code."""
 
 from __future__ import annotations
 
@@ -14,8 +14,12 @@ from tests.support.commands import run
 from tests.support.deployment import example_of, move_below, variables_of_image
 from tests.support.environment import ROOT
 
-PAGE = (ROOT / "docs/deploy.md").read_text()
-INSTALL = example_of(PAGE, "sh", "python3 -m venv")
+NAMES = ("install", "deploy", "reverse-proxies")
+PAGES = {name: (ROOT / f"docs/{name}.md").read_text() for name in NAMES}
+INSTALL = example_of(PAGES["install"], "sh", "python3 -m venv")
+RUN = example_of(PAGES["install"], "sh", "docker build").replace("\\\n", "").splitlines()[1]
+VARIABLES = example_of(PAGES["deploy"], "sh", "DOMAIN=")
+PROVIDER = {"SCAN_LOGIN_PROVIDER", "SCAN_LOGIN_WECHAT_APPID", "SCAN_LOGIN_WECHAT_SECRET"}
 
 
 @pytest.mark.parametrize("service", ["broker-1", "broker-2"])
@@ -38,3 +42,43 @@ def test_installation_names_files_that_exist() -> None:
     assert (ROOT / "constraints.txt").exists()
     scripts = re.findall(r"^(\S+) = \"broker", (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
     assert Path(version[0]).name in scripts
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_examples_with_a_public_url_name_the_provider(name: str) -> None:
+    blocks = re.findall(r"```\w+\n(.*?)```", PAGES[name], re.DOTALL)
+    examples = [block for block in blocks if re.search(r"(?i:public_url)(=|: )", block)]
+
+    assert examples
+    for example in examples:
+        names = {name.removesuffix("_FILE") for name in re.findall(r"SCAN_LOGIN_\w+", example)}
+        values = yaml.safe_load(example) if example.startswith("# values.yaml") else {}
+        groups = [values.get("settings", {}), values.get("secret", {}).get("settings", {})]
+        names |= {f"SCAN_LOGIN_{name.upper()}" for group in groups for name in group}
+        assert names >= PROVIDER, example
+
+
+def test_printed_container_has_valid_settings(tmp_path: Path) -> None:
+    words = shlex.split(RUN)
+    given = dict(words[n + 1].split("=", 1) for n, word in enumerate(words) if word == "--env")
+    (tmp_path / "var/lib/scan-login").mkdir(parents=True)
+    settings = {**variables_of_image(), **given}
+
+    moved = {name: move_below(value, tmp_path) for name, value in settings.items()}
+
+    assert run(tmp_path, "config", "check", **moved).returncode == 0
+
+
+def test_printed_variables_are_those_of_compose_file() -> None:
+    text = (ROOT / "docker-compose.yml").read_text()
+    _, _, profile = text.partition("\n  caddy:\n")
+
+    printed = set(re.findall(r"^(\w+)=", VARIABLES, re.MULTILINE))
+
+    assert printed == set(re.findall(r"\$\{(\w+):", profile))
+
+
+def test_installed_files_exist() -> None:
+    names = set(re.findall(r"\bdeploy/[\w.-]+", "".join(PAGES.values())))
+
+    assert {name for name in names if not (ROOT / name.rstrip(".")).exists()} == set()
