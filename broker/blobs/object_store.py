@@ -1,0 +1,125 @@
+"""Opens a folder or an object store, and describes its failures."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
+from obstore.store import LocalStore, from_url
+
+from broker.blobs import SCHEMES
+
+if TYPE_CHECKING:
+    from obstore.store import ClientConfig, ObjectStore, RetryConfig, S3Config
+
+STORE_ERRORS = (BaseError, OSError, ValueError)
+"""Exceptions that a request to a store raises."""
+
+
+class LazyStore:
+    """A folder or a bucket. A folder is created on first use.
+
+    url: with one of `SCHEMES`.
+    endpoint: the URL of an S3-compatible store. If its host begins with the bucket's name,
+        requests use virtual-hosted-style URLs.
+    timeout: seconds for one request, including the connection.
+
+    Raises ValueError for an invalid URL.
+    """
+
+    def __init__(self, url: str, *, endpoint: str, timeout: float) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in SCHEMES:
+            raise ValueError(f"scheme must be one of {', '.join(SCHEMES)}")
+        self._url = url
+        self._timeout = timeout
+        self._config = _s3(parts.netloc, endpoint) if endpoint else None
+        if parts.scheme != "file":
+            try:
+                _ = self.store
+            except (BaseError, ValueError) as error:
+                raise ValueError(_line(error)) from None
+
+    @cached_property
+    def store(self) -> ObjectStore:
+        parts = urlsplit(self._url)
+        if parts.scheme == "file":
+            return LocalStore(Path(unquote(parts.path)), mkdir=True)
+        return from_url(
+            self._url,
+            config=self._config,
+            client_options=_client(self._timeout),
+            retry_config=_retries(self._timeout),
+        )
+
+
+def _client(timeout: float) -> ClientConfig:
+    return {
+        "allow_http": True,  # for local stores; requests are signed
+        "connect_timeout": timedelta(seconds=2),
+        "timeout": timedelta(seconds=timeout),
+    }
+
+
+def _retries(timeout: float) -> RetryConfig:
+    return {
+        "max_retries": 2,
+        "retry_timeout": timedelta(seconds=timeout),
+        "backoff": {
+            "init_backoff": timedelta(milliseconds=100),
+            "max_backoff": timedelta(seconds=1),
+            "base": 2,
+        },
+    }
+
+
+def _s3(bucket: str, endpoint: str) -> S3Config:
+    """Return the settings of an endpoint. Tencent and Alibaba require the bucket in the host."""
+    host = urlsplit(endpoint).hostname or ""
+    return {
+        "endpoint": endpoint.rstrip("/"),
+        "virtual_hosted_style_request": host.startswith(f"{bucket}."),
+    }
+
+
+@contextmanager
+def ignore_missing_key() -> Iterator[None]:
+    """Ignore that a key is missing, but not that its bucket is."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        if is_missing_bucket(error):
+            raise
+
+
+def is_missing_bucket(error: FileNotFoundError) -> bool:
+    return "NoSuchBucket" in str(error)
+
+
+def describe_failure(error: Exception) -> tuple[str, bool]:
+    """Return the failure and its remedy for the operator, and whether a retry may succeed."""
+    advice, retryable = _advice(error)
+    return f"{advice}{_line(error)}", retryable
+
+
+def _advice(error: Exception) -> tuple[str, bool]:
+    if isinstance(error, FileNotFoundError):
+        return "bucket not found; create it or correct its name: ", False
+    if isinstance(error, PermissionDeniedError | UnauthenticatedError):
+        return "access denied; check the credentials in the environment: ", False
+    if isinstance(error, OSError | ValueError):
+        return "", False
+    return "", True
+
+
+def _line(error: Exception) -> str:
+    """Return the store's message as one line, without queries of URLs: they may be signatures."""
+    message = str(error).partition("Debug source")[0]
+    return re.sub(r"\?\S+", "", " ".join(message.split()))[:400]
