@@ -137,6 +137,7 @@ class Endpoint:
     summary: imperative or noun phrase, for the OpenAPI document.
     request: the model of the fields; None if the endpoint takes none.
     request_in: `JSON`, `FORM`, `QUERY` or `BODY_OR_QUERY`.
+    multipart: the schema of a multipart body, which the handler reads itself.
     response: the model of a JSON response, a media type, or None if there is no body.
     errors: classes; word, status and `Retry-After` come from the class.
     not_found_type: the media type of a 404 that is not JSON.
@@ -152,6 +153,7 @@ class Endpoint:
     auth: Auth = NO_AUTH
     request: type[Any] | None = None
     request_in: str = JSON
+    multipart: Schema | None = None
     response: type[Any] | str | None = None
     errors: tuple[type[BrokerError], ...] = ()
     status: int = 200

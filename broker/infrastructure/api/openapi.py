@@ -179,6 +179,9 @@ def _operation(endpoint: Endpoint, method: str, path: str, schemas: Schemas) -> 
         media_type = JSON if endpoint.request_in == BODY_OR_QUERY else endpoint.request_in
         content = {media_type: {"schema": schemas.reference(endpoint.request)}}
         operation["requestBody"] = {"required": required, "content": content}
+    if endpoint.multipart is not None:
+        content = {"multipart/form-data": {"schema": endpoint.multipart}}
+        operation["requestBody"] = {"required": True, "content": content}
     if endpoint.auth.alternatives:
         operation["security"] = [
             {name: [] for name in names} for names in endpoint.auth.alternatives
