@@ -21,6 +21,7 @@ from broker.audit.mount import mount as mount_audit
 from broker.backends import Backends, open_backends
 from broker.chat.mount import mount as mount_chat
 from broker.context import Context
+from broker.files.mount import mount as mount_files
 from broker.identity.ports import Directory
 from broker.infrastructure.api.application import build_application
 from broker.infrastructure.api.client_address import Caller, ClientAddresses
@@ -96,6 +97,7 @@ FEATURES: Mapping[str, Callable[[Context], Mounted]] = {
     "widget": mount_widget,
     "oidc": mount_oidc,
     "chat": mount_chat,
+    "files": mount_files,
     "tunnels": mount_tunnels,
     "wafer": mount_wafer,
     "admin": mount_admin,

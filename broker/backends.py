@@ -16,6 +16,7 @@ from broker.apps.ports import Apps, WaferKeys, WebhookSecrets
 from broker.apps.registry import AppRegistry, WaferKeyRegistry, WebhookSecretRegistry
 from broker.apps.settings import AppSettings
 from broker.audit.settings import AuditSettings
+from broker.blobs.files import ObjectFileStore
 from broker.blobs.pictures import ObjectPictureStore
 from broker.blobs.settings import BlobSettings
 from broker.bus import open_bus
@@ -52,6 +53,7 @@ class Backends:
     bus: Bus
     records: Records
     picture_store: ObjectPictureStore
+    file_store: ObjectFileStore | None
     apps: AppRegistry
     webhook_secrets: WebhookSecrets
     wafer_keys: WaferKeys
@@ -74,6 +76,7 @@ def open_backends(settings: Settings, clock: Clock | None, directory: Directory 
         bus=bus,
         records=records,
         picture_store=open_pictures(settings),
+        file_store=open_files(settings),
         apps=apps,
         webhook_secrets=open_webhook_secrets(settings, records),
         wafer_keys=open_wafer_keys(settings, records),
@@ -144,6 +147,15 @@ def open_pictures(settings: Settings) -> ObjectPictureStore:
             public_url=group.pictures_public_url,
             endpoint=group.pictures_endpoint,
         )
+
+
+def open_files(settings: Settings) -> ObjectFileStore | None:
+    """Return the file store; None without one. Raises InvalidSettings as `open_pictures` does."""
+    group = settings[BlobSettings]
+    if not group.files_url:
+        return None
+    with _invalid_setting("files_url"):
+        return ObjectFileStore(group.files_url, endpoint=group.files_endpoint)
 
 
 def open_login_policy(settings: Settings, clock: Clock) -> LoginPolicy | None:

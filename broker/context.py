@@ -15,6 +15,7 @@ from broker.blobs.settings import BlobSettings
 from broker.chat.ports import ChatStores, LoginGrants
 from broker.directories.settings import DirectorySettings
 from broker.directories.shared import recent
+from broker.files.ports import FileCleanup, FileQuota, FileRecords, FileStore
 from broker.identity.ports import Directory
 from broker.identity.registry import ProviderRegistry
 from broker.infrastructure.api.authorization import OperatorAuthenticator
@@ -100,6 +101,10 @@ class Context:
     @property
     def pictures_url(self) -> str:
         return f"{self.settings[BlobSettings].pictures_public_url}/"
+
+    @property
+    def files_url(self) -> str:
+        return self.settings[BlobSettings].files_public_url
 
     @property
     def phone_page_url(self) -> str:
@@ -189,6 +194,22 @@ class Context:
     @property
     def picture_store(self) -> PictureStore:
         return self.backends.picture_store
+
+    @property
+    def file_store(self) -> FileStore | None:
+        return self.backends.file_store
+
+    @property
+    def file_records(self) -> FileRecords:
+        return self.backends.records.files
+
+    @property
+    def file_quota(self) -> FileQuota:
+        return self.backends.records.files
+
+    @property
+    def file_cleanup(self) -> FileCleanup:
+        return self.backends.records.files
 
     @property
     def apps(self) -> AppRegistry:

@@ -18,6 +18,7 @@ from broker.bus.settings import BusSettings
 from broker.chat.settings import ChatSettings
 from broker.directories.settings import DirectorySettings
 from broker.errors import InvalidSettings
+from broker.files.settings import FileSettings
 from broker.infrastructure.api.settings import APISettings
 from broker.infrastructure.fields import normalize_origin
 from broker.infrastructure.outbound.settings import (
@@ -67,6 +68,7 @@ GROUPS: Sequence[type[SettingsGroup]] = (
     BusSettings,
     RecordsSettings,
     BlobSettings,
+    FileSettings,
     PoolSettings,
     ProviderSettings,
     WeChatSettings,
@@ -80,7 +82,7 @@ FIELDS: Mapping[str, FieldInfo] = {
 }
 """Every setting, by name."""
 
-ROLES = ("browser", "phone", "oauth", "sessions", "tunnels", "wafer", "oidc", "chat")
+ROLES = ("browser", "phone", "oauth", "sessions", "tunnels", "wafer", "oidc", "chat", "files")
 """The parts of the API that a process serves or leaves to other processes."""
 
 OIDC = "oidc"
@@ -135,6 +137,12 @@ def derive_pictures_public_url(settings: Settings) -> None:
         blobs.derive(pictures_public_url=f"{public_url}/codes")
 
 
+def derive_files_public_url(settings: Settings) -> None:
+    blobs, public_url = settings[BlobSettings], settings[ServerSettings].public_url
+    if not blobs.files_public_url:
+        blobs.derive(files_public_url=f"{public_url}/files")
+
+
 def derive_roles(settings: Settings) -> None:
     """Default: all that the public URL allows.  Sort them in the order of `ROLES`."""
     server = settings[ServerSettings]
@@ -147,6 +155,7 @@ DEFAULTS: Sequence[Callable[[Settings], None]] = (
     derive_origins,
     derive_pictures_url,
     derive_pictures_public_url,
+    derive_files_public_url,
     derive_roles,
 )
 """Defaults that depend on a setting of another group, or on a table here."""
@@ -215,6 +224,12 @@ def check_policy(settings: Settings) -> Iterator[InvalidField]:
         yield from _check_webhook(settings, "policy", url)
 
 
+def check_direct_files(settings: Settings) -> Iterator[InvalidField]:
+    url = settings[BlobSettings].files_url
+    if settings[FileSettings].files_direct and urlsplit(url).scheme in ("", "file"):
+        yield InvalidField("files_direct", f"requires {PREFIX}FILES_URL=s3://…")
+
+
 def check_audit_url(settings: Settings) -> Iterator[InvalidField]:
     url = settings[AuditSettings].audit_url
     if url is not None:
@@ -248,5 +263,6 @@ CHECKS: Sequence[Callable[[Settings], Iterator[InvalidField]]] = (
     check_policy,
     check_chat_webhook,
     check_audit_url,
+    check_direct_files,
 )
 """Checks that involve settings of two groups, or a table here."""

@@ -14,7 +14,14 @@ from pydantic import Field
 from broker.apps.errors import AppAlreadyExists, AppNotFound, InvalidApp
 from broker.apps.model import AppResponse
 from broker.apps.ports import AppAdmin
-from broker.apps.rules import LIFETIME_MAX, SECRET_MAX, WAFER_KEY_MAX, WAFER_KEY_MIN
+from broker.apps.rules import (
+    FILES_LIFETIME_MAX,
+    FILES_MAX_BYTES,
+    LIFETIME_MAX,
+    SECRET_MAX,
+    WAFER_KEY_MAX,
+    WAFER_KEY_MIN,
+)
 from broker.errors import InvalidRequest
 from broker.infrastructure.api.authorization import OPERATOR
 from broker.infrastructure.api.endpoint import ADMIN, Endpoint
@@ -58,6 +65,10 @@ class AppOptions(RequestFields, total=False):
     wafer_host: str
     rooms: str
     moderators: list[str]
+    files_types: list[str]
+    files_max: Annotated[int, Field(ge=1, le=FILES_MAX_BYTES)] | None
+    files_lifetime: Annotated[int, Field(ge=1, le=FILES_LIFETIME_MAX)] | None
+    files_url: str | None
 
 
 class AppAddRequest(AppOptions):

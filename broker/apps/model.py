@@ -17,6 +17,8 @@ ADMIN_APP = "scan-login-admin"
 
 DEFAULT_SCOPES = ("openid", "profile")
 
+DEFAULT_FILE_TYPES = ("jpeg", "png", "gif", "webp", "mp4", "pdf")
+
 APP_KEY_MAX = 64
 """Characters of an app key: as many as of an app id."""
 
@@ -72,6 +74,10 @@ class App:
     rooms: who may join chat rooms: `none`, `open` for everyone who has logged in, or the URL of
         the webhook that admits people.
     moderators: subjects that may moderate every chat room of the app.
+    files_types: types of files that it accepts, names in `FILE_TYPES`.
+    files_max: bytes of a file; None for the setting.
+    files_lifetime: seconds for which a file is kept; None for the setting.
+    files_url: receives `file.offered` before a file is kept; None if the app keeps every file.
     incarnation: random; an app that is removed and added again under its id gets another one and
         is a different app. Empty for the app of the settings, and for apps that are older than
         this field.
@@ -109,6 +115,10 @@ class App:
     wafer_host: str = ""
     rooms: str = "none"
     moderators: tuple[str, ...] = ()
+    files_types: tuple[str, ...] = DEFAULT_FILE_TYPES
+    files_max: int | None = None
+    files_lifetime: int | None = None
+    files_url: str | None = None
     incarnation: str = ""
 
     @property
@@ -146,6 +156,10 @@ OPTION_FIELDS = (
     "wafer_host",
     "rooms",
     "moderators",
+    "files_types",
+    "files_max",
+    "files_lifetime",
+    "files_url",
 )
 """Fields that the records keep together, without a column for each."""
 
@@ -176,6 +190,10 @@ class AppOptionsResponse(ResponseModel):
     wafer_host: str
     rooms: str
     moderators: list[str]
+    files_types: list[str]
+    files_max: int | None
+    files_lifetime: int | None
+    files_url: str | None
 
 
 class AppResponse(AppOptionsResponse):
@@ -256,6 +274,10 @@ def option_values(app: App) -> AppOptionsResponse:
         "wafer_host": app.wafer_host,
         "rooms": app.rooms,
         "moderators": list(app.moderators),
+        "files_types": list(app.files_types),
+        "files_max": app.files_max,
+        "files_lifetime": app.files_lifetime,
+        "files_url": app.files_url,
     }
 
 
@@ -273,6 +295,7 @@ OPTION_COLLECTIONS: Mapping[str, Callable[[Iterable[str]], Collection[str]]] = {
     "scopes": tuple,
     "networks": tuple,
     "moderators": tuple,
+    "files_types": tuple,
 }
 
 

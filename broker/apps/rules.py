@@ -61,6 +61,21 @@ LIFETIME_MAX = 3600
 SUBJECT_MAX = 255
 """Characters of a subject (OpenID Connect Core, section 2)."""
 
+FILE_TYPES: Mapping[str, str] = {
+    "jpeg": "image/jpeg",
+    "png": "image/png",
+    "gif": "image/gif",
+    "webp": "image/webp",
+    "mp4": "video/mp4",
+    "pdf": "application/pdf",
+}
+"""Types of files that an app may accept, and their media types. Browsers run scripts in SVG and
+HTML, so these are never among them."""
+
+FILES_MAX_BYTES = 1 << 30
+
+FILES_LIFETIME_MAX = 10 * 365 * 86_400
+
 NO_ROOMS, OPEN_ROOMS = "none", "open"
 """Values of `rooms`. Any other is a URL."""
 
@@ -147,12 +162,19 @@ def _code_source(value: object) -> str:
     return str(value)
 
 
-def _lifetime(value: object) -> int | None:
+def _number(value: object, most: int, unit: str) -> int | None:
     if value is None:
         return None
-    if type(value) is not int or not 1 <= value <= LIFETIME_MAX:
-        raise ValueError(f"must be whole seconds from 1 to {LIFETIME_MAX}, or empty")
+    if type(value) is not int or not 1 <= value <= most:
+        raise ValueError(f"must be whole {unit} from 1 to {most}, or empty")
     return value
+
+
+def check_file_types(value: object) -> list[str]:
+    """Return the names in `FILE_TYPES`, each once. Raises ValueError."""
+    if not isinstance(value, list | tuple) or not set(map(str, value)) <= FILE_TYPES.keys():
+        raise ValueError(f"must be a list of {', '.join(FILE_TYPES)}")
+    return [name for name in FILE_TYPES if name in value]
 
 
 def check_wafer_host(value: object) -> str:
@@ -192,7 +214,7 @@ FIELD_RULES: Mapping[str, Callable[[object], object]] = {
     "redirect_urls": lambda value: _list(value, _redirect_url),
     "register_url": _optional_url,
     "code_source": _code_source,
-    "login_lifetime": _lifetime,
+    "login_lifetime": lambda value: _number(value, LIFETIME_MAX, "seconds"),
     "home_url": _optional_url,
     "post_logout_urls": lambda value: _list(value, _url),
     "backchannel_logout_url": _optional_url,
@@ -205,6 +227,10 @@ FIELD_RULES: Mapping[str, Callable[[object], object]] = {
     "moderators": lambda value: list(check_moderators(value)),
     "logo_url": _optional_url,
     "open_url": check_open_url,
+    "files_types": check_file_types,
+    "files_max": lambda value: _number(value, FILES_MAX_BYTES, "bytes"),
+    "files_lifetime": lambda value: _number(value, FILES_LIFETIME_MAX, "seconds"),
+    "files_url": _optional_url,
     "sso": _flag,
     "loopback": _flag,
     "phone_app": lambda value: "" if value == "" else _id(value),

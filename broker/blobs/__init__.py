@@ -1,6 +1,6 @@
-"""Stores pictures in a folder or an object store."""
+"""Stores pictures and files in a folder or an object store."""
 
 from __future__ import annotations
 
 SCHEMES = ("az", "file", "gs", "s3")
-"""The URL schemes of picture stores."""
+"""The URL schemes of stores."""

@@ -1,4 +1,4 @@
-"""Settings of the picture store."""
+"""Settings of the stores of pictures and files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from broker.infrastructure.settings_sources import PREFIX
 from broker.infrastructure.urls import split
 
 
-def check_pictures_url(url: str) -> str:
+def check_store_url(url: str) -> str:
     parts = split(url)
     if "@" in parts.netloc:
         raise ValueError(
@@ -43,7 +43,7 @@ def check_endpoint(value: str) -> str:
 
 
 class BlobSettings(SettingsGroup):
-    pictures_url: Annotated[str, AfterValidator(check_pictures_url)] = Field(
+    pictures_url: Annotated[str, AfterValidator(check_store_url)] = Field(
         "",
         description="storage of the codes' pictures; default: the folder `scan-login-pictures` "
         "next to the SQLite file, if there is one",
@@ -57,10 +57,26 @@ class BlobSettings(SettingsGroup):
         "", description="URL of an S3-compatible store that is not Amazon's"
     )
 
+    files_url: Annotated[str, AfterValidator(check_store_url)] = Field(
+        "", description="storage of the files of mini programs; without it there are no files"
+    )
+    files_public_url: Annotated[str, AfterValidator(check_public_prefix)] = Field(
+        "",
+        description="URL prefix of files for clients, on a dedicated host name; default: "
+        "`<public URL>/files`",
+    )
+    files_endpoint: Annotated[str, AfterValidator(check_endpoint)] = Field(
+        "", description="URL of an S3-compatible store of files that is not Amazon's"
+    )
+
     @model_validator(mode="after")
     def _check_endpoint(self) -> BlobSettings:
-        if self.pictures_endpoint and urlsplit(self.pictures_url).scheme != "s3":
-            raise InvalidField(
-                "pictures_endpoint", f"an endpoint requires {PREFIX}PICTURES_URL=s3://…"
-            )
+        for store in ("pictures", "files"):
+            if (
+                getattr(self, f"{store}_endpoint")
+                and urlsplit(getattr(self, f"{store}_url")).scheme != "s3"
+            ):
+                raise InvalidField(
+                    f"{store}_endpoint", f"an endpoint requires {PREFIX}{store.upper()}_URL=s3://…"
+                )
         return self

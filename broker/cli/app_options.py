@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from broker.apps.model import DEFAULT_APP
-from broker.apps.rules import CODE_SOURCES, LIFETIME_MAX
+from broker.apps.rules import CODE_SOURCES, FILE_TYPES, LIFETIME_MAX
 from broker.cli.options import takes_options
 
 IdArgument = Annotated[
@@ -219,6 +219,29 @@ ModeratorOption = Annotated[
     ),
 ]
 
+FilesTypeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help=f"Type of files that the app accepts: {', '.join(FILE_TYPES)}; repeat it for several.",
+        show_default=False,
+    ),
+]
+
+FilesMaxOption = Annotated[
+    int | None,
+    typer.Option(help="Bytes of a file; 0 uses the setting.", show_default=False),
+]
+
+FilesLifetimeOption = Annotated[
+    int | None,
+    typer.Option(help="Seconds for which a file is kept; 0 uses the setting.", show_default=False),
+]
+
+FilesUrlOption = Annotated[
+    str | None,
+    typer.Option(help="URL that receives file.offered before a file is kept.", show_default=False),
+]
+
 OIDCOption = Annotated[
     bool,
     typer.Option(
@@ -262,6 +285,10 @@ FIELD_OPTIONS: Mapping[str, Any] = {
     "wafer_key": WaferKeyOption,
     "rooms": RoomsOption,
     "moderator": ModeratorOption,
+    "files_type": FilesTypeOption,
+    "files_max": FilesMaxOption,
+    "files_lifetime": FilesLifetimeOption,
+    "files_url": FilesUrlOption,
 }
 """The options in the order of the help. None as their value means that an option is not given."""
 

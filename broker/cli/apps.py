@@ -144,6 +144,9 @@ CLEARED_VALUES: dict[str, object] = {
     "logo_url": None,
     "open_url": None,
     "tunnel_url": None,
+    "files_max": None,
+    "files_lifetime": None,
+    "files_url": None,
     "rooms": "none",
 }
 """The value of a removed field, if it is not the empty text."""
@@ -156,6 +159,7 @@ LIST_FIELDS: Mapping[str, str] = {
     "scope": "scopes",
     "network": "networks",
     "moderator": "moderators",
+    "files_type": "files_types",
 }
 """The field of each option that can be repeated."""
 

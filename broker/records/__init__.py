@@ -12,7 +12,7 @@ app_cache.py         apps in memory                           app_admin.py   adm
 app_rows.py          rows of the table of apps
 user_lookup.py       the user of an identity, invitations     user_admin.py  administration of users
 user_identities.py   statements on identities
-pool_codes.py        codes drawn in advance
+pool_codes.py        codes drawn in advance                   files.py       records of files
 audit_log.py         finished logins and other entries of the audit log
 audit_export.py      numbers, hash chain and export of the audit log
 """

@@ -18,6 +18,7 @@ from broker.records.audit_log import SqlAuditLog
 from broker.records.database import Database, MigrationStatus
 from broker.records.ended_subjects import SqlEndedSubjectLog
 from broker.records.errors import RecordsStartupError, RecordsUnavailable
+from broker.records.files import SqlFileRecords
 from broker.records.pool_codes import SqlCodeStore
 from broker.records.user_admin import SqlUserAdmin
 from broker.records.user_lookup import SqlUserLookup
@@ -76,6 +77,7 @@ class Records:
             BackgroundTask("app cache", self.apps.refresh_forever),
             BackgroundTask("audit log", self._audit_log.write_forever),
         ]
+        self.files = SqlFileRecords(self._database)
         self.ended_subjects = SqlEndedSubjectLog(self._database)
         self.user_lookup = SqlUserLookup(self._database, clock=clock)
         self.user_admin = SqlUserAdmin(self._database, providers=providers, clock=clock)

@@ -193,3 +193,25 @@ audit_marks = Table(
     Column("hash", String(64)),
 )
 """Numbers of rows of the audit log; see `audit_export.py`."""
+
+files = Table(
+    "files",
+    metadata,
+    Column("id", String(22), primary_key=True),
+    Column("app", String(64), nullable=False),  # the app's key; the app may be removed
+    Column("person", String(32), nullable=False),
+    Column("openid", String(128), nullable=False),
+    Column("subject", String(256)),
+    Column("storage_key", String(128), nullable=False),  # empty for a reservation
+    Column("size", BigInteger, nullable=False),
+    Column("media_type", String(64), nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("purpose", String(64), nullable=False),
+    Column("name", String(255), nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("expires_at", Double, nullable=False),
+    Index("files_app_person", "app", "person", "id"),
+    Index("files_expires_at", "expires_at"),
+    Index("files_storage_key", "storage_key"),
+)
+"""Files, and reservations of files that arrive. Their content is in the file store."""

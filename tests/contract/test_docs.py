@@ -76,7 +76,12 @@ def test_every_state_is_documented() -> None:
 
 def test_every_route_is_documented(tmp_path: Path) -> None:
     broker = build(
-        load_settings(key_file=tmp_path / "keys.json", admin_token="x" * 32, directory="sql")
+        load_settings(
+            key_file=tmp_path / "keys.json",
+            admin_token="x" * 32,
+            directory="sql",
+            files_url=tmp_path.as_uri(),
+        )
     )
     for application in (broker.public, broker.admin):
         for route in application.router.routes():

@@ -17,6 +17,15 @@ from tests.support.builders import FixedDirectory, RunningBroker, StartBroker
 from tests.support.chat import admitting, chatting
 from tests.support.clients import PhoneClient
 from tests.support.error_words import WORDS
+from tests.support.files import (
+    EICAR,
+    HTML,
+    PNG,
+    file_form,
+    running_clamd,
+    session_headers,
+    upload,
+)
 from tests.support.oidc_site import a_site, answer_in
 from tests.support.waiting import eventually
 
@@ -233,7 +242,34 @@ async def no_such_tunnel(setup: Setup) -> Answer:
         return response.status, await response.json()
 
 
+def uploaded(content: bytes = PNG, *, times: int = 1, **settings: object) -> Case:
+    """Upload a file `times` times, over a scanner that knows the EICAR file."""
+
+    async def case(setup: Setup) -> Answer:
+        socket = setup.folder / "clamd"
+        folder = (setup.folder / "files").as_uri()
+        async with running_clamd(socket):
+            await setup.set(files_url=folder, clamd=socket, **settings)
+            async with PhoneClient(setup.broker.url) as phone:
+                for _ in range(times):
+                    answer = await upload(setup.http, session_headers(phone), file_form(content))
+        return answer.status, answer.body
+
+    return case
+
+
+async def unknown_file(setup: Setup) -> Answer:
+    await setup.set(files_url=(setup.folder / "files").as_uri())
+    async with setup.http.get(f"/files/{'x' * 22}?t={'x' * 43}&e=1") as response:
+        return response.status, await response.json()
+
+
 CASES: dict[tuple[str, int], Case] = {
+    ("unsupported_media_type", 415): uploaded(HTML),
+    ("too_large", 413): uploaded(files_max_bytes=10),
+    ("quota_exceeded", 403): uploaded(times=2, files_max_bytes=200, files_quota_bytes=200),
+    ("infected", 422): uploaded(PNG + EICAR),
+    ("unknown_file", 404): unknown_file,
     ("invalid_request", 400): polled(device_code=""),
     ("unsupported_grant_type", 400): polled(grant_type="password"),
     ("invalid_client", 401): polled(client_id="unknown"),

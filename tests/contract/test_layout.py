@@ -33,6 +33,7 @@ FEATURES: Mapping[str, frozenset[str]] = {
     "tunnels": frozenset({"apps", "identity", "sessions"}),
     "wafer": frozenset({"apps", "identity", "sessions", "tunnels"}),
     "chat": frozenset({"apps", "identity", "sessions", "tokens", "users"}),
+    "files": frozenset({"apps", "identity", "sessions"}),
     "admin": frozenset({"apps", "tokens"}),
 }
 """Each feature, and the features that it may import, apart from `errors` and `infrastructure`."""
@@ -126,6 +127,7 @@ PURE_FILES = (
     "apps/rules",
     "users/rules",
     "audit/rules",
+    "files/rules",
 )
 PURE_LIBRARIES = frozenset({"msgspec"})
 IMPURE_MODULES = frozenset({"asyncio", "time", "socket", "threading", "random"})
@@ -144,7 +146,7 @@ LIBRARIES: Mapping[str, frozenset[str] | None] = {
             "cli/checks",
         }
         | {"providers/wechat/client", "directories/webhook", "policies/webhook"}
-        | {"oidc/pages", "oidc/cookies", "oidc/redirects"}
+        | {"oidc/pages", "oidc/cookies", "oidc/redirects", "files/multipart"}
     ),
     "aiolimiter": frozenset({"pool", "providers/wechat"}),
     "aiosqlite": frozenset({"records/sqlite_threads"}),

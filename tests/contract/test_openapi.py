@@ -22,6 +22,7 @@ from broker.apps.api import AppAddRequest
 from broker.apps.authentication import SERVER
 from broker.apps.client_authentication import CLIENT
 from broker.apps.rules import FIELD_RULES
+from broker.files.authentication import HOLDER, URL_OR_HOLDER
 from broker.infrastructure.api.authorization import OPERATOR, RECORDED
 from broker.infrastructure.api.endpoint import ADMIN, PUBLIC, Auth
 from broker.infrastructure.api.openapi import DOCUMENTED_METHODS, build_document, name_of
@@ -37,6 +38,7 @@ from tests.support.commands import serving
 from tests.support.device_flow import GRANT
 from tests.support.endpoints import DECLARED, ENDPOINTS
 from tests.support.environment import free_port
+from tests.support.files import PNG
 from tests.support.session_server import basic
 from tests.support.wafer import session_call
 
@@ -128,7 +130,7 @@ class BrokerClient:
             return bearer(self.session())
         if auth is ACCESS_TOKEN:
             return {"Authorization": f"Bearer {self.openid_tokens()['access_token']}"}
-        if auth in (SERVER, CLIENT):
+        if auth in (SERVER, CLIENT, HOLDER, URL_OR_HOLDER):
             return {"Authorization": basic("red", self.secrets["red"])}
         return {"Authorization": f"Bearer {TOKEN}"} if auth in (OPERATOR, RECORDED) else {}
 
@@ -149,6 +151,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerClient]:
         "SCAN_LOGIN_MISSES_PER_MINUTE": "1000000",
     }
     folder = tmp_path_factory.mktemp("broker")
+    variables["SCAN_LOGIN_FILES_URL"] = (folder / "files").as_uri()
     (folder / "scan-login-pictures").mkdir()
     (folder / "scan-login-pictures" / PICTURE).write_text("<svg/>")
     with serving(folder, limit=BROKER_LIMIT, **variables):
@@ -254,6 +257,7 @@ def test_successful_responses_match_the_document(
     use_phones(send)
     use_sessions(send)
     use_tunnels(send)
+    use_files(send)
     use_wafer(send)
     use_tokens(send)
 
@@ -323,6 +327,14 @@ def use_sessions(send: Journal) -> None:
     send("DELETE /users/{id}", "/users/carol")
 
 
+def use_files(send: Journal) -> None:
+    file = send("POST /files", files={"file": ("a.png", PNG)})
+    one = f"/files/{file['file_id']}"
+    send("GET /files/{file_id}", one)
+    send("GET /files/{file_id}/meta", f"{one}/meta")
+    send("DELETE /files/{file_id}", one)
+
+
 def use_wafer(send: Journal) -> None:
     body = session_call("id_skey", code="pretend:alice")
     send("POST /mina_auth/", json=body)
@@ -353,7 +365,12 @@ def use_tokens(send: Journal) -> None:
 
 
 def start_with_roles(folder: Path, roles: tuple[str, ...]) -> tuple[web.Application, ...]:
-    values = {"key_file": folder / "keys.json", "admin_token": TOKEN, "directory": "sql"}
+    values = {
+        "key_file": folder / "keys.json",
+        "admin_token": TOKEN,
+        "directory": "sql",
+        "files_url": folder.as_uri(),
+    }
     broker = build(load_settings(**values, roles=roles))
     return broker.public, broker.admin
 

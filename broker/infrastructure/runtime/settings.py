@@ -102,8 +102,8 @@ class ServerSettings(SettingsGroup):
     roles: StringList = Field(
         (),
         description="parts of the API that this process serves, of browser, phone, oauth, "
-        "sessions, tunnels, wafer, oidc, chat; default: all, but oidc only if the public URL is "
-        "https or loopback",
+        "sessions, tunnels, wafer, oidc, chat, files; default: all, but oidc only if the public "
+        "URL is https or loopback",
     )
     drain: float = Field(
         2,

@@ -26,6 +26,7 @@ REVISIONS = (
     "0011",
     "0012",
     "0013",
+    "0014",
 )
 """All revisions in order. The last one is that of this program. `versions/` has a file for each."""
 

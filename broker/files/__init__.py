@@ -1,0 +1,1 @@
+"""Files that mini programs upload: storage, access by signed URL, quotas."""
