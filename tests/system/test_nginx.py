@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import io
 import re
 import subprocess
 from collections.abc import AsyncIterator, Mapping
@@ -185,6 +186,17 @@ async def test_large_body_is_allowed_for_pushes_only(tmp_path: Path) -> None:
     accepted = {path for path, status in statuses.items() if status == 200}
     assert accepted == {path for path in SERVER_PATHS if path.endswith("/push")}
     assert {*statuses.values()} == {200, 413}
+
+
+@pytest.mark.parametrize(("size", "status"), [(10_500_000, 200), (12_000_000, 413)])
+async def test_upload_may_have_ten_megabytes(tmp_path: Path, size: int, status: int) -> None:
+    async with (
+        nginx_with(tmp_path, FakeBroker("one")) as url,
+        aiohttp.ClientSession(url) as http,
+        http.post("/files", data=io.BytesIO(b"x" * size)) as response,
+    ):
+        assert response.status == status
+        assert status == 200 or (await response.json())["error"] == "too_large"
 
 
 async def test_access_log_has_no_ticket_of_tunnel(tmp_path: Path) -> None:
