@@ -22,6 +22,14 @@ const PAGE_WORDS = {
     endAll: "End all",
     ending: "Ending…",
 
+    picture: "Your picture",
+    pictureText: "Websites that you sign in to can show it.",
+    choosePicture: "Choose a picture",
+    uploading: "Uploading…",
+    pictureTooLarge: "This picture is too large. Choose a smaller one.",
+    pictureRefused: "This picture cannot be used. Choose a JPEG or PNG picture.",
+    pictureFailed: "The upload failed. Try again.",
+
     registerTitle: "Register",
     registerText: "Copy this link and open it in a browser. After you have registered, return here and confirm.",
     copy: "Copy the link",
@@ -77,6 +85,14 @@ const PAGE_WORDS = {
     endOf: "结束 {apps} 的登录",
     endAll: "全部结束",
     ending: "正在结束…",
+
+    picture: "你的图片",
+    pictureText: "你登录的网站可以显示它。",
+    choosePicture: "选择图片",
+    uploading: "正在上传…",
+    pictureTooLarge: "图片太大，请选择较小的图片。",
+    pictureRefused: "不能使用这张图片，请选择 JPEG 或 PNG 图片。",
+    pictureFailed: "上传失败，请重试。",
 
     registerTitle: "注册",
     registerText: "复制链接并在浏览器中打开。注册后返回这里确认。",

@@ -31,7 +31,7 @@ const EN = {
   rotate_secret: "New secret", rotate_secret_ask: "Replace the secret of {id}?", rotate_secret_about: "The present secret stops working at once. The app's servers need the new one.",
   rotate_webhook: "New webhook secret", rotate_webhook_ask: "Add a webhook secret to {id}?", rotate_webhook_about: "The present one also signs until you do this again.",
   api_secret: "Secret of the app's servers", webhook_secret: "Webhook secret",
-  basics: "App", oidc: "OpenID Connect", security: "Anti-phishing", tunnel_chat: "Tunnels, chat and webhooks", connect: "Connect a site",
+  basics: "App", oidc: "OpenID Connect", security: "Anti-phishing", tunnel_chat: "Tunnels, chat and webhooks", files: "Files", connect: "Connect a site",
   snippet_page: "A page of the site", snippet_oidc: "An OpenID Connect product",
   list_hint: "one per line", keep_hint: "leave empty to keep it", app_fields_unset: "empty: not set",
   users: "Users", users_about: "Users in the broker's records, and their phones.",
@@ -91,7 +91,7 @@ const ZH = {
   delete_app: "删除应用 {id}？", delete_app_about: "进行中的登录会完成，新的登录会被拒绝。它的密钥和设置将丢失。",
   rotate_secret: "更换密钥", rotate_secret_ask: "更换 {id} 的密钥？", rotate_secret_about: "当前密钥立即失效，应用的服务器需要新密钥。",
   rotate_webhook: "新增 webhook 密钥", rotate_webhook_ask: "为 {id} 新增 webhook 密钥？", rotate_webhook_about: "再次新增之前，当前密钥也参与签名。",
-  api_secret: "应用服务器的密钥", webhook_secret: "Webhook 密钥", basics: "应用", oidc: "OpenID Connect", security: "防钓鱼", tunnel_chat: "信道、聊天和 webhook", connect: "接入网站",
+  api_secret: "应用服务器的密钥", webhook_secret: "Webhook 密钥", basics: "应用", oidc: "OpenID Connect", security: "防钓鱼", tunnel_chat: "信道、聊天和 webhook", files: "文件", connect: "接入网站",
   snippet_page: "网站的网页", snippet_oidc: "OpenID Connect 产品", list_hint: "每行一个", keep_hint: "留空则保持不变", app_fields_unset: "留空表示未设置",
   users: "用户", users_about: "登录服务记录的用户和他们的手机。", no_users: "还没有用户", no_users_about: "添加用户后邀请本人：打开邀请的手机将归该用户使用。",
   not_recorded: "登录服务不保存用户", not_recorded_about: "所有人都可以登录，或由您的网站决定。设置 SCAN_LOGIN_DIRECTORY=sql 可以在这里保存用户。",
@@ -596,6 +596,7 @@ const APP_FIELDS = {
     ["post_logout_urls", LIST], ["backchannel_logout_url", TEXT], ["sso", FLAG], ["loopback", FLAG]],
   security: [["match", ["off", "number", "code"]], ["show_scanner", ["off", "name", "picture"]], ["networks", LIST]],
   tunnel_chat: [["tunnel_url", TEXT], ["events_url", TEXT], ["wafer_host", TEXT], ["wafer_key", SECRET], ["rooms", TEXT], ["moderators", LIST]],
+  files: [["files_types", LIST], ["files_max", NUMBER], ["files_lifetime", NUMBER], ["files_url", TEXT]],
 };
 
 const REQUIRED_TEXT = new Set(["name", "provider", "provider_app_id", "phone_app", "wafer_host", "rooms"]);

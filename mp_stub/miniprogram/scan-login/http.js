@@ -17,6 +17,7 @@ function request(method, url, { payload, session, header } = {}) {
       timeout: ANSWER_TIMEOUT_MS,
       success: ({ statusCode, data }) => {
         if (data && data.error) reject(new ScanLoginError(data));
+        else if (statusCode === 204) resolve(null);
         else if (statusCode === 200 && data && typeof data === "object") resolve(data);
         // The answer of a proxy, or the login page of a network.
         else reject(unreachable(`HTTP ${statusCode}, not an answer of a broker`));

@@ -1,7 +1,10 @@
 // A fake of WeChat's `wx` for one phone, over real HTTP and WebSocket connections.
 "use strict";
 
+const fs = require("node:fs");
 const http = require("node:http");
+const os = require("node:os");
+const path = require("node:path");
 const { WebSocket } = require("ws");
 
 class PretendPhone {
@@ -10,6 +13,7 @@ class PretendPhone {
     this.isOnline = true;
     this.losesNextAnswer = false;
     this.scanned = null; // the result of wx.scanCode
+    this.chosen = null; // the path of the result of wx.chooseMedia
     this.launchScene = 1001; // opened from the list of mini programs
     this.sockets = [];
     this.happened = []; // the calls of `wx`, each as [name, argument]
@@ -33,6 +37,9 @@ class PretendPhone {
       ...Object.fromEntries([
         noted("login", (asked) => this._login(asked)),
         noted("request", (asked) => this._request(asked)),
+        noted("uploadFile", (asked) => this._upload(asked)),
+        noted("downloadFile", (asked) => this._download(asked)),
+        noted("chooseMedia", ({ success }) => success({ tempFiles: [{ tempFilePath: this.chosen }] })),
         noted("scanCode", ({ success }) => success(this.scanned)),
         noted("connectSocket", ({ url }) => this._connect(url)),
       ]),
@@ -53,6 +60,26 @@ class PretendPhone {
     const socket = new WebSocket(url);
     this.sockets.push(socket);
     return taskOf(socket);
+  }
+
+  _upload({ url, filePath, name, formData = {}, header, timeout, success, fail }) {
+    const { type, body } = formOf(name, filePath, formData);
+    const asked = { url, method: "POST", header: { ...header, "Content-Type": type }, data: body, timeout };
+    const refuse = (why) => fail({ errMsg: `uploadFile:fail ${why}` });
+    if (!this.isOnline) return setTimeout(refuse, 0, "");
+    return exchange(asked).then(
+      ({ statusCode, content }) => success({ statusCode, data: content.toString() }),
+      (error) => refuse(error.message),
+    );
+  }
+
+  _download({ url, header, timeout, success, fail }) {
+    const folder = fs.mkdtempSync(path.join(os.tmpdir(), "download-"));
+    const tempFilePath = path.join(folder, "file");
+    return exchange({ url, header, timeout }).then(({ statusCode, content }) => {
+      fs.writeFileSync(tempFilePath, content);
+      success({ statusCode, tempFilePath });
+    }, (error) => fail({ errMsg: `downloadFile:fail ${error.message}` }));
   }
 
   _request({ success, fail, ...asked }) {
@@ -79,16 +106,35 @@ function taskOf(socket) {
   };
 }
 
+// The body of wx.uploadFile in WeChat's developer tools: the fields, then the file.
+function formOf(name, filePath, formData) {
+  const boundary = `WABoundary+${Math.random().toString(16).slice(2)}`;
+  const head = (disposition) => `--${boundary}\r\nContent-Disposition: form-data; ${disposition}\r\n`;
+  const fields = Object.entries(formData).map(([key, value]) => `${head(`name="${key}"`)}\r\n${value}\r\n`);
+  const file = `${head(`name="${name}"; filename="${path.basename(filePath)}"`)}Content-Type: image/png\r\n\r\n`;
+  const parts = [...fields, file, fs.readFileSync(filePath), `\r\n--${boundary}--`];
+  return {
+    type: `multipart/form-data; boundary=${boundary}`,
+    body: Buffer.concat(parts.map((one) => Buffer.from(one))),
+  };
+}
+
 // An HTTP request as in wx.request. The data is parsed if it is JSON, else it is text.
-function call({ url, method = "GET", header = {}, data = null, timeout = 5000 }) {
+async function call({ data = null, ...asked }) {
   const body = data === null || typeof data === "string" ? data : JSON.stringify(data);
+  const { statusCode, header, content } = await exchange({ ...asked, data: body });
+  return { statusCode, header, data: parsed(content.toString()) };
+}
+
+// data: text or bytes.
+function exchange({ url, method = "GET", header = {}, data: body = null, timeout = 5000 }) {
   return new Promise((resolve, reject) => {
     const request = http.request(url, { method, headers: header, timeout }, (response) => {
       const parts = [];
       response.on("data", (part) => parts.push(part));
       response.on("end", () => {
-        const text = Buffer.concat(parts).toString();
-        resolve({ statusCode: response.statusCode, header: response.headers, data: parsed(text) });
+        const content = Buffer.concat(parts);
+        resolve({ statusCode: response.statusCode, header: response.headers, content });
       });
     });
     request.on("timeout", () => request.destroy(new Error("timeout")));

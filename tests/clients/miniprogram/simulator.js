@@ -14,8 +14,8 @@ global.Page = ({ data, ...methods }) => Component({ data, methods });
 
 const load = (page) => simulate.load(`${ROOT}/pages/${page}`, "page", { rootPath: ROOT });
 
-const [HOME, LOGIN, SIGN_INS, REGISTER] = [
-  "index/index", "index/wsLogin", "signins/signins", "register/register",
+const [HOME, LOGIN, SIGN_INS, REGISTER, ACCOUNT] = [
+  "index/index", "index/wsLogin", "signins/signins", "register/register", "account/account",
 ].map(load);
 
 let opened = [];
@@ -57,5 +57,5 @@ async function scanned(browser) {
 }
 
 module.exports = {
-  HOME, LOGIN, REGISTER, SIGN_INS, closeAll, config, load, open, scan, scanned, shown, sleep, tap, textOf,
+  ACCOUNT, HOME, LOGIN, REGISTER, SIGN_INS, closeAll, config, load, open, scan, scanned, shown, sleep, tap, textOf,
 };

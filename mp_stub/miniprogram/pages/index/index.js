@@ -8,7 +8,7 @@ Page({
 
   onLoad() {
     wx.setNavigationBarTitle({ title: say("title") });
-    this.setData({ words: sayAll("homeTitle", "homeText", "scanCode", "signIns", "chat", "game") });
+    this.setData({ words: sayAll("homeTitle", "homeText", "scanCode", "signIns", "picture", "chat", "game") });
   },
 
   scanCode() {
@@ -17,6 +17,10 @@ Page({
 
   signIns() {
     wx.navigateTo({ url: "/pages/signins/signins" });
+  },
+
+  account() {
+    wx.navigateTo({ url: "/pages/account/account" });
   },
 
   chat() {

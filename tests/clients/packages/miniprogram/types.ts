@@ -1,5 +1,6 @@
 // Uses of the types. A line after `@ts-expect-error` must be an error.
 import { configure, howScanned, sceneInScan, type ScanLogin, type ScanLoginError } from "@scan-login/miniprogram";
+import * as files from "@scan-login/miniprogram/files";
 import { openChat } from "@scan-login/miniprogram/open_chat";
 import { overSocket } from "@scan-login/miniprogram/socket";
 import { Tunnel } from "@scan-login/miniprogram/tunnel";
@@ -27,6 +28,8 @@ const tunnel = new Tunnel({
   onstatus: (status, problem) => [status.length, problem?.code],
 });
 tunnel.send({ act: "play" });
+files.upload("wxfile://a.png", { purpose: "avatar" }).then(({ file_id }) => files.describe(file_id));
+files.download("id", phone).then((path) => path.length);
 // @ts-expect-error the broker is required
 configure({ app: "default" });
 // @ts-expect-error a session has no such field
