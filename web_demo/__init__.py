@@ -3,6 +3,7 @@
     verify.py    verifies the broker's token; the only code that a site's backend needs
     site.py      the site: login page, POST /session, account page, chat page, game page
     sessions.py  cookie sessions
+    pictures.py  the person's picture, from the broker's files
     templates.py HTML pages in two languages
     pages/       templates, texts in two languages, styles and the script of the page
     chat/        the page of the chat, and the client module chat.js

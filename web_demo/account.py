@@ -43,18 +43,26 @@ def name_of(claims: dict[str, Any]) -> str:
     return name
 
 
-def account_fields(claims: dict[str, Any]) -> dict[str, str]:
-    """Return the fields of the account page that show the person."""
+def https_url(claim: object) -> str:
+    """Return the claim if it is a URL that the page may load, else an empty text."""
+    url = str(claim or "")
+    return url if url.startswith("https://") else ""
+
+
+def account_fields(claims: dict[str, Any], uploaded: str = "") -> dict[str, str]:
+    """Return the fields of the account page that show the person.
+
+    uploaded: the URL of the picture from the mini program; empty for the claim `picture`.
+    """
     since = datetime.fromtimestamp(claims.get("auth_time", claims["iat"]), UTC)
-    picture = str(claims.get("picture") or "")
-    has_picture = picture.startswith("https://")
+    picture = uploaded or https_url(claims.get("picture"))
     name = name_of(claims)
     return {
         "name": name,
         "monogram": name[:1].upper(),
-        "monogram_hidden": "hidden" if has_picture else "",
-        "picture": picture if has_picture else "data:,",
-        "picture_hidden": "" if has_picture else "hidden",
+        "monogram_hidden": "hidden" if picture else "",
+        "picture": picture or "data:,",
+        "picture_hidden": "" if picture else "hidden",
         "since": _time(since),
         "since_iso": since.isoformat(),
         "claims": json.dumps(claims, indent=2, ensure_ascii=False),

@@ -33,6 +33,7 @@ from .game.server import (
     is_from_phone,
 )
 from .oidc import ATTEMPT_LIFETIME, OIDCClient, SignInFailed, read_logout_token
+from .pictures import Pictures
 from .sessions import SESSION_LIFETIME, Session, SiteSessions, UsedTokens, public_id
 from .templates import CHAT, GAME, PAGES, PageTemplates
 from .verify import TokenVerifier
@@ -69,6 +70,7 @@ def build_site(
     oidc: OIDCClient | None = None,
     chat_room: str | None = None,
     game: GameOptions | None = None,
+    pictures: Pictures | None = None,
 ) -> web.Application:
     """Build the site as an application.
 
@@ -78,6 +80,7 @@ def build_site(
     oidc: the site as a client of OpenID Connect. It replaces the widget.
     chat_room: the room of the page /chat. Without it, or with `oidc`, there is no such page.
     game: the app of the page /game. Without it there is no such page.
+    pictures: finds the picture of the account page. Without it there is none.
     """
     pages = PageTemplates(broker_url=broker_url.rstrip("/"), app=app, phone_url=phone_url or "")
     site = Site(
@@ -87,6 +90,7 @@ def build_site(
         oidc=oidc,
         chat_room=chat_room,
         has_game=game is not None,
+        pictures=pictures,
     )
     application = web.Application(
         client_max_size=BODY_MAX_BYTES, middlewares=[error_pages(pages), site.check_post_origin]
@@ -139,6 +143,7 @@ class Site:
         oidc: OIDCClient | None,
         chat_room: str | None,
         has_game: bool,
+        pictures: Pictures | None,
     ) -> None:
         self._verifier = verifier
         self._pages = pages
@@ -146,6 +151,7 @@ class Site:
         self._oidc = oidc
         self._chat_room = chat_room
         self._has_game = has_game
+        self._pictures = pictures
         self._sessions = SiteSessions()
         self._used_tokens = UsedTokens()
 
@@ -162,7 +168,8 @@ class Site:
         session = self._session(request)
         if not session:
             raise web.HTTPSeeOther("/")
-        fields = account_fields(session.claims)
+        uploaded = await self._picture_of(session.claims["sub"])
+        fields = account_fields(session.claims, uploaded)
         fields["chat_hidden"] = "" if self.has_chat else "hidden"
         fields["game_hidden"] = "" if self._has_game else "hidden"
         sessions = self._sessions.of_person(session.claims["sub"], time.time())
@@ -170,6 +177,9 @@ class Site:
         own = request.cookies.get(SESSION_COOKIE, "")
         devices = device_list(request, self._pages, sessions, own)
         return self._pages.render(request, "account", fields, fragments={"devices": devices})
+
+    async def _picture_of(self, subject: str) -> str:
+        return "" if self._pictures is None else await self._pictures.url_of(subject)
 
     async def chat_page(self, request: web.Request) -> web.Response:
         """The chat; before the sign-in, the login page under the same URL."""

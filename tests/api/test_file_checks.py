@@ -1,4 +1,4 @@
-"""Checks before a file is kept: the virus scanner and the site's webhook. Deletion of old files."""
+"""Checks before a file is kept: the virus scanner and the site's webhook. Deletion of expired files."""
 
 from __future__ import annotations
 

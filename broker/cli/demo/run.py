@@ -19,6 +19,7 @@ from urllib.parse import urlencode
 import aiohttp
 
 from broker.app import Broker, build
+from broker.apps.model import DEFAULT_APP
 from broker.apps.settings import AppSettings
 from broker.cli.demo import gateway, pool
 from broker.cli.demo.game import add_game
@@ -34,6 +35,7 @@ from mp_stub.phone_page import build_phone_page
 from mp_stub.wechat.platform import APPID, SECRET, MiniProgram, Platform
 from mp_stub.wechat.server import WeChatStub
 from web_demo.game.server import GameOptions
+from web_demo.pictures import Pictures
 from web_demo.site import build_site
 
 ANY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104  # compared with, not listened on
@@ -141,6 +143,7 @@ async def run_demo(host: str, ports: DemoPorts, options: DemoOptions) -> None:
         settings = settings.replace(AppSettings, origins=origins)
         products = await _products(settings, urls)
         game = await add_game(settings, urls.site)
+        pictures = _pictures(urls.broker, str(values["admin_token"]))
         broker = build(settings)
         tasks: list[asyncio.Task[None]] = []
 
@@ -159,7 +162,7 @@ async def run_demo(host: str, ports: DemoPorts, options: DemoOptions) -> None:
         try:
             async with _gateway(host, ports, urls, products, Path(folder)) as page:
                 on_draw = _announce_code if options.oidc and not pooled else None
-                sites = _sites(host, ports, urls, broker, products, game, on_draw)
+                sites = _sites(host, ports, urls, broker, products, game, pictures, on_draw)
                 await serve_until_signal(
                     [*sites, *page], on_ready, unready_reason=broker.unready_reason
                 )
@@ -167,6 +170,11 @@ async def run_demo(host: str, ports: DemoPorts, options: DemoOptions) -> None:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _pictures(broker_url: str, admin_token: str) -> Pictures:
+    """The app `default` has no secret, so its server uses the admin token."""
+    return Pictures(broker=broker_url, app=DEFAULT_APP, authorization=f"Bearer {admin_token}")
 
 
 async def _products(settings: Settings, urls: DemoURLs) -> Products | None:
@@ -225,6 +233,7 @@ def _values(host: str, port: int, urls: DemoURLs, provider: str, folder: Path) -
         "roles": (),
         "chat_rooms": "open",
         "chat_moderators": (CHAT_MODERATOR,),
+        "files_url": (folder / "files").as_uri(),
     }
     if urls.wechat:
         values |= {"wechat_api_url": urls.wechat, "wechat_appid": APPID, "wechat_secret": SECRET}
@@ -238,6 +247,7 @@ def _sites(
     broker: Broker,
     products: Products | None,
     game: GameOptions,
+    pictures: Pictures,
     on_draw: Callable[[str], None] | None,
 ) -> Iterator[Site]:
     if urls.wechat:  # first: the broker requests an access token when it starts
@@ -246,7 +256,12 @@ def _sites(
         yield Site("WeChat", wechat.application(), "127.0.0.1", ports.wechat, "WECHAT_PORT")
     client = None if products is None else products.site
     site = build_site(
-        broker_url=urls.broker, phone_url=urls.phone, oidc=client, chat_room=CHAT_ROOM, game=game
+        broker_url=urls.broker,
+        phone_url=urls.phone,
+        oidc=client,
+        chat_room=CHAT_ROOM,
+        game=game,
+        pictures=pictures,
     )
     phone = build_phone_page(broker_url=urls.broker, wechat_url=urls.wechat)
     yield Site("broker", broker.public, host, ports.broker, "PORT")
