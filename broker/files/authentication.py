@@ -14,7 +14,14 @@ from broker.apps.ports import Apps
 from broker.files.limits import PERSON_SHARE, SERVER_SHARE, SESSION_SHARE
 from broker.files.model import phone_owner
 from broker.files.service import Holder
-from broker.infrastructure.api.endpoint import Auth, Operation, parser_of
+from broker.infrastructure.api.endpoint import (
+    BODY_OR_QUERY,
+    QUERY,
+    READERS,
+    Auth,
+    Operation,
+    parser_of,
+)
 from broker.infrastructure.runtime.lifecycle import do_nothing
 from broker.sessions.authentication import PHONE, PhoneAuthenticator, session_token_of
 from broker.sessions.errors import InvalidSession
@@ -63,7 +70,8 @@ class HolderAuthenticator:
             )
         handler = partial(_call_for_server, http, operation)
         parse = parser_of(AppScopedRequest)
-        return await self._servers.authenticate(http, Operation(handler, parse, _read_query))
+        read = READERS[BODY_OR_QUERY if http.method == "DELETE" else QUERY]
+        return await self._servers.authenticate(http, Operation(handler, parse, read))
 
     async def accept_url(self, http: web.Request, operation: Operation) -> object:
         """Call the handler of a `URL_OR_HOLDER` endpoint; without a holder for a signed URL."""
@@ -104,7 +112,3 @@ async def _call(
     http: web.Request, operation: Operation, holder: Holder | None, path: Mapping[str, str]
 ) -> object:
     return await operation.call(http, holder, payload=http.query, path=path)
-
-
-async def _read_query(http: web.Request) -> object:
-    return http.query

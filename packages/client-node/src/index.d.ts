@@ -129,6 +129,18 @@ export type Event =
       { app: string; login_id: string; browser: Fields; phone: Fields; identity: Fields }
     >
   | EventOf<"login.reported", { login_id: string; subject: string; app: string; at: number }>
+  | EventOf<
+      "file.offered",
+      {
+        app: string;
+        openid: string;
+        subject: string | null;
+        size: number;
+        media_type: string;
+        purpose: string;
+        sha256: string;
+      }
+    >
   | EventOf<"room.admit", { app: string; room: string; subject: string; openid?: string }>
   | EventOf<"tunnel.verify", { challenge: string }>
   | EventOf<"tunnel.open", TunnelData & { ip: string; user_agent: string; resumed: boolean }>

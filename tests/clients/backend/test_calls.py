@@ -7,13 +7,16 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import aiohttp
 import pytest
 
 from broker.infrastructure.outbound.webhook import sign
 from tests.support.app_admin import TOKEN
 from tests.support.builders import RunningBroker, StartBroker
 from tests.support.client_driver import Driver, KeyServer, running
+from tests.support.clients import PhoneClient
 from tests.support.environment import free_port
+from tests.support.files import file_form, session_headers, upload
 from tests.support.session_server import secret_of
 from tests.support.tunnel_client import TunnelClient, tunnel_world
 from tests.support.webhook import SECRET
@@ -133,3 +136,42 @@ async def test_tunnel_is_opened_pushed_to_and_closed(
         assert await client.closed() == 4100
         gone = await calls.call("tunnels.get", tunnel_id=new["tunnel_id"])
         assert gone["text"].startswith("unknown_tunnel: ")
+
+
+async def test_files_are_listed_and_deleted(
+    calls: Calls, start_broker: StartBroker, tmp_path: Path
+) -> None:
+    broker = await start_broker(admin_token=TOKEN, files_url=(tmp_path / "files").as_uri())
+    await calls.use(broker.url, TOKEN, app="default")
+    async with aiohttp.ClientSession(broker.url) as http, PhoneClient(broker.url) as phone:
+        file = (await upload(http, session_headers(phone), file_form(purpose="avatar"))).body
+
+    page = await calls.done("files.list", openid="alice")
+    found = await calls.done("files.get", file_id=file["file_id"])
+    await calls.done("files.delete", file_id=file["file_id"])
+    gone = await calls.call("files.get", file_id=file["file_id"])
+
+    assert [one["file_id"] for one in page["files"]] == [file["file_id"]]
+    assert page["next"] is None
+    assert (found["purpose"], found["owner"]["openid"]) == ("avatar", "alice")
+    assert gone["text"].startswith("unknown_file: ")
+
+
+async def test_offered_file_is_parsed(driver: Driver) -> None:
+    data = {
+        "app": "red",
+        "openid": "alice",
+        "subject": None,
+        "size": 108,
+        "media_type": "image/png",
+        "purpose": "",
+        "sha256": "0" * 64,
+    }
+    request = sign([SECRET], type="file.offered", data=data, now=time.time())
+    await driver.send(make="Webhook", secrets=[SECRET])
+
+    answer = await driver.send(
+        do="parse", headers=dict(request.headers), body=request.body.decode()
+    )
+
+    assert {**answer["done"], **data} == answer["done"]

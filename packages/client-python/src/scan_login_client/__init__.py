@@ -4,7 +4,7 @@
     read_token                reads it from the body of a request
     SpentTokens               accepts each token once
     Webhook                   verifies what the broker sends, and parses it as typed events
-    Broker                    calls the broker: sessions of phones, tunnels
+    Broker                    calls the broker: sessions of phones, tunnels, files
 
 The modules: `tokens` (rules, without I/O), `keys`, `verifier`, `spent`, `events`, `webhook`,
 `broker`, `transport`, `errors`.
@@ -12,10 +12,12 @@ The modules: `tokens` (rules, without I/O), `keys`, `verifier`, `spent`, `events
 
 from scan_login_client.broker import (
     Broker,
+    FilePage,
     NewTunnel,
     OpenedSession,
     PushResult,
     SessionUser,
+    StoredFile,
     Tunnel,
 )
 from scan_login_client.errors import (
@@ -29,6 +31,7 @@ from scan_login_client.errors import (
 )
 from scan_login_client.events import (
     Event,
+    FileOffered,
     IdentityFind,
     LoginJudge,
     LoginReported,
@@ -51,6 +54,8 @@ __all__ = [
     "BrokerUnavailable",
     "Claims",
     "Event",
+    "FileOffered",
+    "FilePage",
     "IdentityFind",
     "InvalidToken",
     "InvalidWebhook",
@@ -65,6 +70,7 @@ __all__ = [
     "SessionUser",
     "SpentToken",
     "SpentTokens",
+    "StoredFile",
     "Tunnel",
     "TunnelClose",
     "TunnelMessage",

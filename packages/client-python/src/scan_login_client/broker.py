@@ -1,4 +1,4 @@
-"""Calls the broker as an app: sessions of phones, and tunnels. The calls block."""
+"""Calls the broker as an app: sessions of phones, tunnels and files. The calls block."""
 
 from __future__ import annotations
 
@@ -79,6 +79,33 @@ class PushResult:
     unknown: Sequence[str]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredFile:
+    """A file.  url: for everyone who has it, for `expires_in` seconds.
+
+    owner: `openid`, and `subject` if it is known. size: in bytes. created_at: Unix time in seconds.
+    """
+
+    file_id: str
+    size: int
+    media_type: str
+    sha256: str
+    url: str = field(repr=False)
+    expires_in: int
+    owner: Mapping[str, str]
+    created_at: float
+    purpose: str | None = None
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilePage:
+    """At most 100 files.  next: the `after` of the next page; None for the last one."""
+
+    files: Sequence[StoredFile]
+    next: str | None = None
+
+
 class Broker:
     """The calls of an app to its broker.
 
@@ -101,6 +128,7 @@ class Broker:
         self._timeout = timeout
         self.sessions = Sessions(self._call)
         self.tunnels = Tunnels(self._call)
+        self.files = Files(self._call)
 
     def _call(self, method: str, path: str, given: Fields) -> dict[str, Any]:
         sent = {name: value for name, value in given.items() if value is not None} | self._app
@@ -194,6 +222,26 @@ class Tunnels:
         """End a tunnel.  code: 4000 to 4999, for the client."""
         given = {"code": code, "reason": reason}
         self._call("DELETE", f"/tunnels/{quote(tunnel_id, safe='')}", given)
+
+
+class Files:
+    """Files of the app and of its people."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+
+    def list(self, *, openid: str | None = None, after: str | None = None) -> FilePage:
+        """Return a page of files, by id.  openid: only those of this person."""
+        answer = self._call("GET", "/files", {"openid": openid, "after": after})
+        files = [_parsed(StoredFile, one) for one in answer.get("files", [])]
+        return FilePage(files=files, next=answer.get("next"))
+
+    def get(self, file_id: str) -> StoredFile:
+        """Return a file, with a fresh URL."""
+        return _parsed(StoredFile, self._call("GET", f"/files/{quote(file_id, safe='')}/meta", {}))
+
+    def delete(self, file_id: str) -> None:
+        self._call("DELETE", f"/files/{quote(file_id, safe='')}", {})
 
 
 def _authorization(app: str, secret: str) -> str:

@@ -58,6 +58,23 @@ class LoginReported(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FileOffered(Event):
+    """Keep this file? Answer 200, or status 403 with a JSON object.
+
+    openid: empty for a file of the app itself. size: in bytes. sha256: in hexadecimal.
+    """
+
+    type: ClassVar[str] = "file.offered"
+    app: str
+    openid: str
+    subject: str | None = None
+    size: int
+    media_type: str
+    purpose: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RoomAdmit(Event):
     """May this person join a chat room?"""
 
@@ -134,6 +151,7 @@ EVENTS: Mapping[str, type[Event]] = {
         IdentityFind,
         LoginJudge,
         LoginReported,
+        FileOffered,
         RoomAdmit,
         TunnelVerify,
         TunnelOpen,
