@@ -17,6 +17,7 @@ Features: values, rules, ports (protocols of storage), service, endpoints, setti
     users/          registered users
     oidc/           OpenID Connect provider
     pool/           codes drawn in advance
+    files/          uploads and downloads of mini programs
     tokens/         JWT issuer, signing keys, JWKS endpoint
     tunnels/        WebSockets that the broker holds for backends of apps
     wafer/          Wafer's wire for sessions and tunnels
@@ -31,7 +32,7 @@ Backends: implement the ports, and are exchangeable
     state/          short-lived data: logins, sessions, leases         memory, Redis
     bus/            notices to one instance                            memory, Redis
     records/        durable data                                       SQLite, PostgreSQL
-    blobs/          pictures                                           folder, object store
+    blobs/          pictures, files                                    folder, object store
     providers/      draw codes and verify who holds the phone          pretend, WeChat
     directories/    map an identity to a subject                       open, SQL, webhook
     policies/       judge scans that may be phishing                   built-in, webhook

@@ -1,4 +1,4 @@
-"""Checks before a file is kept: the virus scanner and the site's webhook. Deletion of expired files."""
+"""The virus scanner and the webhook before a file is kept, and the deletion of expired files."""
 
 from __future__ import annotations
 

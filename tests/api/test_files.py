@@ -24,6 +24,7 @@ from tests.support.files import (
     stored_files,
     upload,
 )
+from tests.support.servers.s3 import S3Server
 from tests.support.session_server import basic, secret_of
 
 
@@ -312,6 +313,25 @@ async def test_session_that_ends_during_an_upload_keeps_no_file(setup: Setup) ->
     assert refused.body["error"] == "invalid_session"
     assert stored_files(setup.folder) == []
     assert (await setup.get("/files", setup.server)).body == {"files": []}
+
+
+async def test_direct_download_is_redirected_to_the_store(
+    start_broker: StartBroker, s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "any")
+    broker = await start_broker(
+        files_url=f"s3://pictures/{tmp_path.name}", files_endpoint=s3.url, files_direct=True
+    )
+    async with aiohttp.ClientSession(broker.url) as http, PhoneClient(broker.url) as phone:
+        url = (await upload(http, session_headers(phone))).body["url"]
+        status, _, headers = await download(http, url)
+        _, content, stored = await download(http, headers["Location"])
+
+    assert status == 302
+    assert headers["Cache-Control"] == "no-store"
+    assert content == PNG
+    assert stored["Content-Disposition"] == "attachment; filename*=UTF-8''a.png"
 
 
 async def test_broker_without_a_store_has_no_files(broker: RunningBroker) -> None:

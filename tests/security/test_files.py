@@ -10,8 +10,13 @@ from typing import NamedTuple
 
 import aiohttp
 import pytest
+from aiohttp import web
 
+from broker.errors import InvalidRequest
 from broker.files.limits import UPLOADS_MAX
+from broker.files.multipart import MultipartUpload
+from broker.infrastructure.runtime.server import Site as Server
+from broker.infrastructure.runtime.server import serve_sites
 from tests.support.app_admin import TOKEN
 from tests.support.builders import RunningBroker, StartBroker
 from tests.support.clients import Answer, PhoneClient
@@ -271,6 +276,34 @@ async def test_simultaneous_uploads_cannot_exceed_the_quota(
     statuses = await asyncio.gather(*(send(broker) for broker in brokers))
 
     assert sorted(statuses) == [201, 403]
+
+
+@pytest.mark.parametrize("limit", ["progress_timeout", "upload_timeout"])
+async def test_upload_that_stalls_is_refused(limit: str) -> None:
+    async def receive(http: web.Request) -> web.Response:
+        reading = MultipartUpload(http, **{limit: 0.2})
+        await reading.open()
+        with pytest.raises(InvalidRequest, match="in time"):
+            async for _ in reading.chunks():
+                pass
+        return web.json_response({"error": "late"})
+
+    resume = asyncio.Event()
+
+    async def stalling() -> AsyncIterator[bytes]:
+        yield part("file", PNG, "a.png")[:-2]
+        await resume.wait()
+
+    application = web.Application()
+    application.router.add_post("/files", receive)
+    async with (
+        serve_sites([Server("files", application, "127.0.0.1", 0, "PORT")]) as addresses,
+        aiohttp.ClientSession(addresses["files"]) as http,
+    ):
+        answer = await upload(http, {}, stalling())
+        resume.set()
+
+    assert answer.body == {"error": "late"}
 
 
 async def test_page_of_an_unknown_site_cannot_upload(site: Site) -> None:
