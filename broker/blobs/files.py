@@ -33,7 +33,7 @@ S3 have at least 5 MiB."""
 CONCURRENT_PARTS = 1
 """Parts of one file that are sent at a time, so that a file needs one buffer."""
 
-READ_BYTES = 256 * 1024
+READ_BYTES = 64 * 1024
 
 LIST_KEYS = 500
 """Keys of a step of `keys_before`."""

@@ -85,11 +85,15 @@ class HolderAuthenticator:
         app = await self._apps.get(session.phone.app)
         if app is None:
             raise InvalidSession
-        subject = await self._session_service.subject(session)
-        owner = phone_owner(app, session.phone, subject)
-        shares = {session.id: SESSION_SHARE, owner.person: PERSON_SHARE}
-        check = partial(self._session_service.check, session_token_of(http))
-        return await _call(http, operation, Holder(app, owner, shares, check), path)
+        owner = phone_owner(app, session.phone)
+        holder = Holder(
+            app,
+            owner,
+            shares={session.id: SESSION_SHARE, owner.person: PERSON_SHARE},
+            find_subject=partial(self._session_service.subject, session),
+            check=partial(self._session_service.check, session_token_of(http)),
+        )
+        return await _call(http, operation, holder, path)
 
 
 def is_phone(http: web.Request) -> bool:
@@ -103,9 +107,9 @@ def is_phone(http: web.Request) -> bool:
 async def _call_for_server(
     http: web.Request, operation: Operation, app: App, body: AppScopedRequest, **path: str
 ) -> object:
-    return await _call(
-        http, operation, Holder(app, None, {app.key: SERVER_SHARE}, do_nothing), path
-    )
+    shares = {app.key: SERVER_SHARE}
+    holder = Holder(app, None, shares, find_subject=do_nothing, check=do_nothing)
+    return await _call(http, operation, holder, path)
 
 
 async def _call(

@@ -32,8 +32,8 @@ def owner_of(app: App, openid: str) -> Owner:
     return phone_owner(app, Phone(app.id, Identity(app.provider, openid)))
 
 
-def phone_owner(app: App, phone: Phone, subject: str | None = None) -> Owner:
-    return Owner(app.key, person_key(phone), phone.identity.id, subject)
+def phone_owner(app: App, phone: Phone) -> Owner:
+    return Owner(app.key, person_key(phone), phone.identity.id)
 
 
 class Reservation(NamedTuple):

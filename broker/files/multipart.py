@@ -20,7 +20,7 @@ FILE = "file"
 """The name of the part with the file."""
 
 FIELDS: Mapping[str, re.Pattern[str]] = {
-    "openid": re.compile(r".{1,128}"),
+    "openid": re.compile(r"[^\x00-\x1f\x7f]{1,128}"),
     "purpose": re.compile(r"[A-Za-z0-9._-]{1,64}"),
     "sha256": re.compile(r"[0-9A-Fa-f]{64}"),
 }

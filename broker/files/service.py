@@ -55,12 +55,14 @@ class Holder(NamedTuple):
 
     owner: of the files that it may read; None for all files of the app.
     shares: see `UploadLimits.uploading`.
+    find_subject: returns the person's subject, None if it is not known.
     check: raises InvalidSession if the session has ended meanwhile.
     """
 
     app: App
     owner: Owner | None
     shares: Mapping[str, int]
+    find_subject: Callable[[], Awaitable[str | None]]
     check: Callable[[], Awaitable[object]]
 
 
@@ -157,12 +159,17 @@ class FileService:
         if upload.length is not None and upload.length > max_bytes + FORM_MAX_BYTES:
             raise FileTooLarge(f"file: larger than {max_bytes} bytes")
         await upload.open()
-        owner = holder.owner or owner_of(holder.app, upload.fields.get("openid", ""))
-        if holder.owner is not None:
-            self._uploads.count(owner.person)
+        owner = await self._owner(holder, upload)
         size = max_bytes if upload.length is None else min(upload.length, max_bytes)
         async with self._reserve(owner, size) as file_id:
             return await self._receive(holder, upload, owner, file_id)
+
+    async def _owner(self, holder: Holder, upload: Upload) -> Owner:
+        """Return the owner of a new file. Counts the upload of a person."""
+        if holder.owner is None:
+            return owner_of(holder.app, upload.fields.get("openid", ""))
+        self._uploads.count(holder.owner.person)
+        return holder.owner._replace(subject=await holder.find_subject())
 
     @asynccontextmanager
     async def _reserve(self, owner: Owner, size: int) -> AsyncIterator[str]:

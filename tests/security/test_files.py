@@ -67,6 +67,7 @@ MALFORMED = {
     "long field": form(part("purpose", b"x" * 5_000), part("file", PNG, "a")),
     "field not UTF-8": form(part("purpose", b"\xff"), part("file", PNG, "a")),
     "many fields": form(*[part("x", b"")] * 100, part("file", PNG, "a")),
+    "control character": form(part("openid", b"a\0b"), part("file", PNG, "a")),
     "wrong hash": file_form(sha256="0" * 64),
     "malformed hash": file_form(sha256="0"),
 }
