@@ -114,6 +114,7 @@ def run(tmp_path: Path, records_file: Path, monkeypatch: pytest.MonkeyPatch) -> 
             seal_file=tmp_path / "seal.json",
             records_url=f"sqlite+aiosqlite:///{records_file}",
             admin_token=TOKEN,
+            files_url=(tmp_path / "files").as_uri(),
             begins_per_minute=unlimited,
             misses_per_minute=unlimited,
             socket_packets_per_minute=unlimited,
