@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
+import redis
 from msgspec.structs import replace
 from redis.asyncio import RedisCluster
 from redis.asyncio.connection import Connection
@@ -253,6 +254,21 @@ async def check_recovery(nodes: list[RedisServer]) -> None:
 
         await eventually(lambda: works(link))
         await eventually(lambda: link.unavailable_reason() is None)
+
+
+async def test_close_after_lost_cluster_node_closes_other_connections() -> None:
+    with cluster(3) as nodes, nodes[0].client() as client:
+        async with connected(cluster_url(nodes)) as link:
+            await eventually(lambda: works(link))
+            nodes[2].kill()
+            with pytest.raises(Unavailable):
+                await asyncio.gather(*(link.call("GET", key) for key in "abcdefgh"))
+
+        await eventually(lambda: names_of_clients(client).count("scan-login") == 0)
+
+
+def names_of_clients(client: redis.Redis) -> list[str]:
+    return [found["name"] for found in client.client_list()]
 
 
 async def test_temporary_cluster_refusal_is_outage(nodes: list[RedisServer]) -> None:

@@ -121,6 +121,9 @@ class RedisCluster:
     async def close(self) -> None:
         await self._task.stop()
         await self._client.aclose()
+        # redis-py 8.1 closes nothing if the last command has lost its connection.
+        for nodes in ("nodes_cache", "startup_nodes"):
+            await self._client.nodes_manager.aclose(nodes)
 
     async def _probe(self) -> None:
         """Set the clock and probe for writes at an interval. Record the outcome."""

@@ -8,9 +8,11 @@ from dataclasses import replace
 import pytest
 
 from broker.errors import Unavailable
+from broker.infrastructure.redis import reconnector
 from broker.oidc.model import subject_shard
 from broker.oidc.ports import Unusable
 from broker.state import StateBackend, open_state
+from broker.state.redis import replication
 from tests.support.builders import Clock
 from tests.support.grants import CODE_HASH, SUBJECT, a_code, a_family, a_grant, a_sign_in
 from tests.support.rooms import KEEP, ROOM, a_message, say
@@ -35,7 +37,10 @@ async def store(master: RedisServer, clock: Clock) -> AsyncIterator[StateBackend
 
 
 @pytest.fixture
-def replica(master: RedisServer) -> Iterator[RedisServer]:
+def replica(master: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[RedisServer]:
+    """A replica that may be slow, because the machine is busy."""
+    monkeypatch.setattr(replication, "WAIT_MS", 30_000)
+    monkeypatch.setattr(reconnector, "REPLY_TIMEOUT", 60)
     options = ("--replicaof", "127.0.0.1", str(master.port), "--repl-diskless-sync-delay", "0")
     with running(redis_program(), *options) as server:
         yield server

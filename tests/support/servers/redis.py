@@ -238,9 +238,13 @@ def sentinel_of(master: RedisServer, *, quorum: int = 1) -> Iterator[RedisServer
 
 @contextmanager
 def cluster(size: int) -> Iterator[list[RedisServer]]:
-    """A Redis Cluster of `size` masters with evenly distributed slots."""
+    """A Redis Cluster of `size` masters with evenly distributed slots.
+
+    The masters have no replicas, so there is nothing to fail over to. The long node timeout
+    prevents that nodes of a busy machine count each other as failed and refuse commands.
+    """
     bus_ports = [free_port() for _ in range(size)]  # the default, port + 10000, may be too high
-    options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000", *PLAIN)
+    options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "10000", *PLAIN)
     with ExitStack() as stack:
         nodes = [
             stack.enter_context(running(redis_program(), *options, "--cluster-port", str(bus_port)))
