@@ -188,7 +188,9 @@ def claims_of(answer: dict[str, Any]) -> dict[str, Any]:
 async def test_begin_returns_the_documented_fields(browser: BrowserClient) -> None:
     new_login = await begin(browser)
 
-    assert set(new_login) == {"login_id", "scene", "secret", "code_url", "expires_in", "interval"}
+    assert set(new_login) == {
+        *("login_id", "scene", "secret", "code_url", "open_url", "expires_in", "interval", "app")
+    }
     assert new_login["expires_in"] == pytest.approx(120, abs=20)
     assert new_login["code_url"].startswith("data:image/")
 

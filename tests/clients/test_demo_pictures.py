@@ -38,6 +38,6 @@ async def test_account_page_shows_the_newest_picture(
         await site.post("/session", json=body, headers={"Origin": addresses["site"]})
 
         async with site.get("/account") as response:
-            [url] = re.findall(r'<img src="([^"]+)"', await response.text())
+            [url] = re.findall(r'<div class="person">\s*<img src="([^"]+)"', await response.text())
         async with http.get(html.unescape(url)) as response:
             assert await response.read() == PNG + b"new"
