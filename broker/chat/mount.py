@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Protocol
 
 from broker.apps.ports import Apps, WebhookSecrets
@@ -87,106 +88,147 @@ def mount(context: ChatContext) -> Mounted:
 
 
 class ChatParts:
-    """The objects of one instance. The constructor is a flat list, in the order of dependence."""
+    """The objects of one instance. Each is created at its first use."""
 
     def __init__(self, context: ChatContext) -> None:
-        stores = context.chat_stores
-        settings, clock = context.settings[ChatSettings], context.clock
-        instance = context.settings[ServerSettings].instance
-        retention = Retention(settings.chat_history, settings.chat_retention)
-        notifier, pushes = Notifier(context.bus), Pushes(context.socket_server)
-        limits = ChatLimits(settings.chat_says_per_second)
-        self.client = SiteClient(
-            allow_private_address=context.settings[OutboundSettings].webhooks_private
-        )
+        self._context = context
+        self._stores, self._clock = context.chat_stores, context.clock
+        self._instance = context.settings[ServerSettings].instance
+        self._settings = context.settings[ChatSettings]
+        self._retention = Retention(self._settings.chat_history, self._settings.chat_retention)
+        self._limits = ChatLimits(self._settings.chat_says_per_second)
+        self._notifier, self._pushes = Notifier(context.bus), Pushes(context.socket_server)
+        self._blocked = BlockedSubjects(context.ended_subjects, context.clock)
         self.connections, self.rooms = Connections(), LocalRooms()
         context.report.count("chat", self.connections.__len__)
-        self.fan_out = FanOut(
-            store=stores.rooms,
+
+    @cached_property
+    def client(self) -> SiteClient:
+        settings = self._context.settings[OutboundSettings]
+        return SiteClient(allow_private_address=settings.webhooks_private)
+
+    @cached_property
+    def fan_out(self) -> FanOut:
+        return FanOut(
+            store=self._stores.rooms,
             rooms=self.rooms,
             connections=self.connections,
-            pushes=pushes,
-            retention=retention,
-            clock=clock,
+            pushes=self._pushes,
+            retention=self._retention,
+            clock=self._clock,
         )
-        self.conversations = Conversations(
-            store=stores.conversations, notifier=notifier, retention=retention, clock=clock
+
+    @cached_property
+    def conversations(self) -> Conversations:
+        return Conversations(
+            store=self._stores.conversations,
+            notifier=self._notifier,
+            retention=self._retention,
+            clock=self._clock,
         )
-        blocked = BlockedSubjects(context.ended_subjects, clock)
-        self.sessions = ChatSessions(
-            store=stores.sessions,
-            apps=context.apps,
-            issuer=context.token_issuer,
-            grants=context.access_grants,
-            sessions=context.session_service,
-            blocked=blocked,
-            clock=clock,
-            lifetime=settings.chat_session_lifetime,
+
+    @cached_property
+    def sessions(self) -> ChatSessions:
+        return ChatSessions(
+            store=self._stores.sessions,
+            apps=self._context.apps,
+            issuer=self._context.token_issuer,
+            grants=self._context.access_grants,
+            sessions=self._context.session_service,
+            blocked=self._blocked,
+            clock=self._clock,
+            lifetime=self._settings.chat_session_lifetime,
         )
-        self.presence = PresenceService(
-            store=stores.members,
+
+    @cached_property
+    def presence(self) -> PresenceService:
+        return PresenceService(
+            store=self._stores.members,
             rooms=self.rooms,
             connections=self.connections,
             fan_out=self.fan_out,
-            pushes=pushes,
-            notifier=notifier,
-            clock=clock,
-            instance=instance,
-            conversations=stores.conversations,
+            pushes=self._pushes,
+            notifier=self._notifier,
+            clock=self._clock,
+            instance=self._instance,
+            conversations=self._stores.conversations,
         )
-        self.chat = ChatService(
-            stores=stores,
-            rights=Rights(
-                apps=context.apps,
-                admission=Admission(
-                    secrets=context.webhook_secrets, client=self.client, clock=clock
-                ),
-            ),
+
+    @cached_property
+    def rights(self) -> Rights:
+        admission = Admission(
+            secrets=self._context.webhook_secrets, client=self.client, clock=self._clock
+        )
+        return Rights(apps=self._context.apps, admission=admission)
+
+    @cached_property
+    def chat(self) -> ChatService:
+        return ChatService(
+            stores=self._stores,
+            rights=self.rights,
             conversations=self.conversations,
             connections=self.connections,
             rooms=self.rooms,
             fan_out=self.fan_out,
             presence=self.presence,
-            notifier=notifier,
-            limits=limits,
-            retention=retention,
-            clock=clock,
+            notifier=self._notifier,
+            limits=self._limits,
+            retention=self._retention,
+            clock=self._clock,
         )
-        self.changes = ChangeReader(
-            store=stores.rooms,
-            restrictions=stores.restrictions,
+
+    @cached_property
+    def changes(self) -> ChangeReader:
+        return ChangeReader(
+            store=self._stores.rooms,
+            restrictions=self._stores.restrictions,
             rooms=self.rooms,
             connections=self.connections,
             fan_out=self.fan_out,
-            pushes=pushes,
-            clock=clock,
-            instance=instance,
+            pushes=self._pushes,
+            clock=self._clock,
+            instance=self._instance,
             remove=self.chat.leave,
         )
-        self.api = ChatSocketAPI(
+
+    @cached_property
+    def moderation(self) -> Moderation:
+        return Moderation(
+            store=self._stores.restrictions, notifier=self._notifier, clock=self._clock
+        )
+
+    @cached_property
+    def api(self) -> ChatSocketAPI:
+        return ChatSocketAPI(
             chat=self.chat,
-            moderation=Moderation(store=stores.restrictions, notifier=notifier, clock=clock),
+            moderation=self.moderation,
             conversations=self.conversations,
             sessions=self.sessions,
             connections=self.connections,
             presence=self.presence,
-            pushes=pushes,
-            limits=limits,
-            failures=context.failures,
-            clock=clock,
+            pushes=self._pushes,
+            limits=self._limits,
+            failures=self._context.failures,
+            clock=self._clock,
         )
-        self.watch = SessionWatch(
+
+    @cached_property
+    def watch(self) -> SessionWatch:
+        return SessionWatch(
             sessions=self.sessions,
             connections=self.connections,
-            blocked=blocked,
-            pushes=pushes,
+            blocked=self._blocked,
+            pushes=self._pushes,
         )
-        self.trimmer = Trimmer(
-            store=stores.rooms,
-            leases=context.leader_leases,
-            retention=retention,
-            clock=clock,
-            instance=instance,
+
+    @cached_property
+    def trimmer(self) -> Trimmer:
+        return Trimmer(
+            store=self._stores.rooms,
+            leases=self._context.leader_leases,
+            retention=self._retention,
+            clock=self._clock,
+            instance=self._instance,
         )
 
     def mounted(self) -> Mounted:
