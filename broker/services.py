@@ -20,7 +20,7 @@ from broker.infrastructure.settings import Settings
 from broker.login.codes import CodeSource, LoginImages
 from broker.login.delivery import Redeemer
 from broker.login.ports import LOGIN_RETENTION
-from broker.login.services import LoginServices, create_login_services
+from broker.login.services import LoginDependencies, LoginServices, create_login_services
 from broker.login.settings import LoginSettings
 from broker.monitoring.instance_watch import InstanceWatch
 from broker.oidc.grants import FamilyLifetimes
@@ -40,7 +40,7 @@ from broker.tunnels.callback_sender import callback_turns
 from broker.tunnels.callback_services import CallbackServices, create_callback_services
 from broker.tunnels.model import NATIVE, WAFER
 from broker.tunnels.ports import TunnelCallbacks
-from broker.tunnels.services import TunnelServices, create_tunnel_services
+from broker.tunnels.services import TunnelDependencies, TunnelServices, create_tunnel_services
 from broker.tunnels.settings import TunnelSettings
 from broker.wafer.services import WaferServices, create_wafer_services
 from broker.wafer.settings import WaferSettings
@@ -152,15 +152,17 @@ def _build_tunnels(
 ) -> TunnelServices:
     group = settings[TunnelSettings]
     return create_tunnel_services(
-        stores=backends.state.tunnels,
-        callbacks=callbacks,
-        session_service=sessions,
-        bus=backends.bus,
-        clock=backends.state.clock,
-        instance=settings[ServerSettings].instance,
-        tunnel_max=group.tunnel_max,
-        away_timeout=group.tunnel_away_timeout,
-        feed=feed,
+        TunnelDependencies(
+            stores=backends.state.tunnels,
+            callbacks=callbacks,
+            session_service=sessions,
+            bus=backends.bus,
+            clock=backends.state.clock,
+            instance=settings[ServerSettings].instance,
+            tunnel_max=group.tunnel_max,
+            away_timeout=group.tunnel_away_timeout,
+            feed=feed,
+        )
     )
 
 
@@ -213,23 +215,25 @@ def _build_login_services(
     state, instance = backends.state, settings[ServerSettings].instance
     images = LoginImages(store=state.images, leader_leases=state.leader_leases, instance=instance)
     return create_login_services(
-        logins=state.logins,
-        user_codes=state.user_codes,
-        bus=backends.bus,
-        apps=backends.apps,
-        audit_log=backends.records.audit_log,
-        codes=CodeSource(providers=backends.providers, pool=pool, images=images),
-        directory=backends.directory,
-        profiles=recent(backends.directory, PROFILE_TTL),
-        requests=RequestReader(state.authorization_requests),
-        policy=backends.policy,
-        issuer=issuer,
-        clock=state.clock,
-        instance=instance,
-        lifetime=settings[LoginSettings].login_lifetime,
-        register_lifetime=settings[LoginSettings].register_lifetime,
-        scans_max=settings[LoginSettings].scans_max,
-        feed=feed,
+        LoginDependencies(
+            logins=state.logins,
+            user_codes=state.user_codes,
+            bus=backends.bus,
+            apps=backends.apps,
+            audit_log=backends.records.audit_log,
+            codes=CodeSource(providers=backends.providers, pool=pool, images=images),
+            directory=backends.directory,
+            profiles=recent(backends.directory, PROFILE_TTL),
+            requests=RequestReader(state.authorization_requests),
+            policy=backends.policy,
+            issuer=issuer,
+            clock=state.clock,
+            instance=instance,
+            lifetime=settings[LoginSettings].login_lifetime,
+            register_lifetime=settings[LoginSettings].register_lifetime,
+            scans_max=settings[LoginSettings].scans_max,
+            feed=feed,
+        )
     )
 
 

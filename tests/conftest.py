@@ -30,7 +30,7 @@ from broker.infrastructure.settings_sources import PREFIX
 from broker.infrastructure.transport.settings import ENGINES
 from broker.login.model import Browser
 from broker.login.ports import LoginPolicy
-from broker.login.services import create_login_services
+from broker.login.services import LoginDependencies, create_login_services
 from broker.records.database import Database
 from broker.settings import load_settings
 from broker.state import StateBackend, open_state
@@ -304,22 +304,24 @@ def make_login_service(
     ) -> LoginMethods:
         known = AppRegistry(apps)
         services = create_login_services(
-            logins=store.logins,
-            user_codes=store.user_codes,
-            bus=bus,
-            apps=known,
-            audit_log=trail,
-            codes=codes_of(store, known),
-            directory=directory or OpenDirectory(),
-            profiles=directory or OpenDirectory(),
-            requests=NO_REQUESTS,
-            policy=policy,
-            issuer=issuer,
-            clock=clock,
-            instance=instance,
-            lifetime=120,
-            register_lifetime=600,
-            scans_max=3,
+            LoginDependencies(
+                logins=store.logins,
+                user_codes=store.user_codes,
+                bus=bus,
+                apps=known,
+                audit_log=trail,
+                codes=codes_of(store, known),
+                directory=directory or OpenDirectory(),
+                profiles=directory or OpenDirectory(),
+                requests=NO_REQUESTS,
+                policy=policy,
+                issuer=issuer,
+                clock=clock,
+                instance=instance,
+                lifetime=120,
+                register_lifetime=600,
+                scans_max=3,
+            )
         )
         return LoginMethods(services)
 

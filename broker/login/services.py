@@ -39,65 +39,105 @@ class LoginServices(NamedTuple):
     scanner_profiles: ScannerProfiles
 
 
-def create_login_services(
-    *,
-    logins: LoginStore,
-    user_codes: UserCodes,
-    bus: Bus,
-    apps: Apps,
-    audit_log: AuditLog,
-    codes: CodeSource,
-    directory: Directory,
-    profiles: Directory,
-    requests: LoginRequests,
-    policy: LoginPolicy | None,
-    issuer: TokenIssuer,
-    clock: Clock,
-    instance: str,
-    lifetime: int,
-    register_lifetime: int,
-    scans_max: int,
-    feed: Feed = NO_FEED,
-) -> LoginServices:
-    """Create the services. See `LoginService` and `Scanner` for the last four arguments.
+class LoginDependencies(NamedTuple):
+    """Stores, services of other features and settings from which the services are made.
 
     profiles: the directory, with answers that may be some seconds old.
+    instance, lifetime, register_lifetime: see `LoginService`.
+    scans_max: see `Scanner`.
     """
-    reader = LoginReader(
-        logins=logins, user_codes=user_codes, apps=apps, audit_log=audit_log, clock=clock
-    )
-    writer = LoginWriter(
-        logins=logins,
-        reader=reader,
-        bus=bus,
-        codes=codes,
-        audit_log=audit_log,
-        clock=clock,
-        feed=feed,
-    )
-    service = LoginService(
-        logins=logins,
+
+    logins: LoginStore
+    user_codes: UserCodes
+    bus: Bus
+    apps: Apps
+    audit_log: AuditLog
+    codes: CodeSource
+    directory: Directory
+    profiles: Directory
+    requests: LoginRequests
+    policy: LoginPolicy | None
+    issuer: TokenIssuer
+    clock: Clock
+    instance: str
+    lifetime: int
+    register_lifetime: int
+    scans_max: int
+    feed: Feed = NO_FEED
+
+
+def create_login_services(needs: LoginDependencies) -> LoginServices:
+    reader = _reader(needs)
+    writer = _writer(needs, reader)
+    return LoginServices(
         reader=reader,
         writer=writer,
-        apps=apps,
-        codes=codes,
-        directory=directory,
-        requests=requests,
+        service=_service(needs, reader, writer),
+        scanner=_scanner(needs, reader, writer),
+        redeemer=Redeemer(
+            logins=needs.logins,
+            reader=reader,
+            writer=writer,
+            issuer=needs.issuer,
+            clock=needs.clock,
+        ),
+        lobby=Lobby(reader=reader, clock=needs.clock, instance=needs.instance),
+        device_codes=DeviceCodes(
+            user_codes=needs.user_codes,
+            reader=reader,
+            codes=needs.codes,
+            apps=needs.apps,
+            clock=needs.clock,
+        ),
+        scanner_profiles=ScannerProfiles(apps=needs.apps, profiles=needs.profiles),
+    )
+
+
+def _reader(needs: LoginDependencies) -> LoginReader:
+    return LoginReader(
+        logins=needs.logins,
+        user_codes=needs.user_codes,
+        apps=needs.apps,
+        audit_log=needs.audit_log,
+        clock=needs.clock,
+    )
+
+
+def _writer(needs: LoginDependencies, reader: LoginReader) -> LoginWriter:
+    return LoginWriter(
+        logins=needs.logins,
+        reader=reader,
+        bus=needs.bus,
+        codes=needs.codes,
+        audit_log=needs.audit_log,
+        clock=needs.clock,
+        feed=needs.feed,
+    )
+
+
+def _service(needs: LoginDependencies, reader: LoginReader, writer: LoginWriter) -> LoginService:
+    return LoginService(
+        logins=needs.logins,
+        reader=reader,
+        writer=writer,
+        apps=needs.apps,
+        codes=needs.codes,
+        directory=needs.directory,
+        requests=needs.requests,
         match_limit=MatchLimit(),
-        clock=clock,
-        instance=instance,
-        lifetime=lifetime,
-        register_lifetime=register_lifetime,
+        clock=needs.clock,
+        instance=needs.instance,
+        lifetime=needs.lifetime,
+        register_lifetime=needs.register_lifetime,
     )
-    redeemer = Redeemer(logins=logins, reader=reader, writer=writer, issuer=issuer, clock=clock)
-    scanner = Scanner(
-        reader=reader, writer=writer, apps=apps, clock=clock, policy=policy, scans_max=scans_max
-    )
-    lobby = Lobby(reader=reader, clock=clock, instance=instance)
-    device_codes = DeviceCodes(
-        user_codes=user_codes, reader=reader, codes=codes, apps=apps, clock=clock
-    )
-    profiles_of_scanners = ScannerProfiles(apps=apps, profiles=profiles)
-    return LoginServices(
-        reader, writer, service, scanner, redeemer, lobby, device_codes, profiles_of_scanners
+
+
+def _scanner(needs: LoginDependencies, reader: LoginReader, writer: LoginWriter) -> Scanner:
+    return Scanner(
+        reader=reader,
+        writer=writer,
+        apps=needs.apps,
+        clock=needs.clock,
+        policy=needs.policy,
+        scans_max=needs.scans_max,
     )

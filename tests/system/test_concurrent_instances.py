@@ -30,7 +30,7 @@ from broker.login.events import EVENT_BY_STATE
 from broker.login.model import Login, State
 from broker.login.ports import LoginStore, SwapResult
 from broker.login.service import NewLogin
-from broker.login.services import create_login_services
+from broker.login.services import LoginDependencies, create_login_services
 from broker.providers.pretend import PretendProvider
 from broker.state import open_state
 from broker.tokens.issuer import TokenIssuer
@@ -118,28 +118,30 @@ async def instance(name: str, url: str, keys: SigningKeyFile) -> AsyncIterator[I
     logins = ConflictCounter(store.logins)
     apps, trail = AppRegistry([SHOP]), RecordingAuditLog()
     services = create_login_services(
-        logins=logins,
-        user_codes=store.user_codes,
-        bus=bus,
-        apps=apps,
-        audit_log=trail,
-        codes=codes_of(store, apps, BlankProvider),
-        directory=OpenDirectory(),
-        profiles=OpenDirectory(),
-        requests=NO_REQUESTS,
-        policy=None,
-        issuer=TokenIssuer(
-            file=keys,
-            algorithm="ES256",
-            issuer="https://login.example",
-            lifetime=600,
-            host_clock=store.clock,
-        ),
-        clock=store.clock,
-        instance=name,
-        lifetime=120,
-        register_lifetime=600,
-        scans_max=3,
+        LoginDependencies(
+            logins=logins,
+            user_codes=store.user_codes,
+            bus=bus,
+            apps=apps,
+            audit_log=trail,
+            codes=codes_of(store, apps, BlankProvider),
+            directory=OpenDirectory(),
+            profiles=OpenDirectory(),
+            requests=NO_REQUESTS,
+            policy=None,
+            issuer=TokenIssuer(
+                file=keys,
+                algorithm="ES256",
+                issuer="https://login.example",
+                lifetime=600,
+                host_clock=store.clock,
+            ),
+            clock=store.clock,
+            instance=name,
+            lifetime=120,
+            register_lifetime=600,
+            scans_max=3,
+        )
     )
     login_service = LoginMethods(services)
     yield Instance(login_service, logins, bus, trail)

@@ -26,7 +26,7 @@ from broker.login.model import Browser, Decision, State, Verdict
 from broker.login.ports import PolicyCase
 from broker.login.scanner import ScanningPhone
 from broker.login.service import NewLogin
-from broker.login.services import create_login_services
+from broker.login.services import LoginDependencies, create_login_services
 from broker.state import open_state
 from broker.tokens.issuer import TokenIssuer
 from broker.tokens.keys import SigningKeyFile
@@ -81,28 +81,30 @@ class Logins(RuleBasedStateMachine):
         self.services = [
             LoginMethods(
                 create_login_services(
-                    logins=store.logins,
-                    user_codes=store.user_codes,
-                    bus=bus,
-                    apps=apps,
-                    audit_log=RecordingAuditLog(),
-                    codes=codes_of(store, apps),
-                    directory=OpenDirectory(),
-                    profiles=OpenDirectory(),
-                    requests=NO_REQUESTS,
-                    policy=self.policy,
-                    issuer=TokenIssuer(
-                        file=SigningKeyFile(Path(folder.name) / "keys.json"),
-                        algorithm="ES256",
-                        issuer="https://login.example",
-                        lifetime=600,
-                        host_clock=self.clock,
-                    ),
-                    clock=self.clock,
-                    instance=instance,
-                    lifetime=120,
-                    register_lifetime=600,
-                    scans_max=2,
+                    LoginDependencies(
+                        logins=store.logins,
+                        user_codes=store.user_codes,
+                        bus=bus,
+                        apps=apps,
+                        audit_log=RecordingAuditLog(),
+                        codes=codes_of(store, apps),
+                        directory=OpenDirectory(),
+                        profiles=OpenDirectory(),
+                        requests=NO_REQUESTS,
+                        policy=self.policy,
+                        issuer=TokenIssuer(
+                            file=SigningKeyFile(Path(folder.name) / "keys.json"),
+                            algorithm="ES256",
+                            issuer="https://login.example",
+                            lifetime=600,
+                            host_clock=self.clock,
+                        ),
+                        clock=self.clock,
+                        instance=instance,
+                        lifetime=120,
+                        register_lifetime=600,
+                        scans_max=2,
+                    )
                 )
             )
             for instance in INSTANCES
