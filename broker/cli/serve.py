@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -63,20 +64,32 @@ def serve(
 ) -> None:
     """Run the broker. `scan-login config show` lists all settings."""
     options = {"workers": workers, "roles": roles, "engine": engine, "host": host}
-    if not worker:  # the supervisor has bound the port and passes it in the environment
-        options["port"] = port
-    settings = read_settings(
-        file, **{name: value for name, value in options.items() if value is not None}
-    )
-    logs.configure(settings[ServerSettings].log_level)
     if worker:
-        run_broker(settings, is_supervised=True)
-        return
+        run_worker(file, options)
+    else:
+        run_main_process(file, {**options, "port": port})
+
+
+def run_worker(file: Path | None, options: Mapping[str, object]) -> None:
+    """Serve on the port that the supervisor has bound and passes in the environment."""
+    run_broker(configure(file, options), is_supervised=True)
+
+
+def run_main_process(file: Path | None, options: Mapping[str, object]) -> None:
+    settings = configure(file, options)
     print_warnings(file)
     if settings[ServerSettings].workers > 1:
         run_workers(settings)
     else:
         run_broker(settings, is_supervised=False)
+
+
+def configure(file: Path | None, options: Mapping[str, object]) -> Settings:
+    """Read the settings, with the options that are not None, and configure the log."""
+    given = {name: value for name, value in options.items() if value is not None}
+    settings = read_settings(file, **given)
+    logs.configure(settings[ServerSettings].log_level)
+    return settings
 
 
 def print_warnings(file: Path | None) -> None:

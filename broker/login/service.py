@@ -21,7 +21,7 @@ from broker.infrastructure.clock import Clock
 from broker.infrastructure.coordination import Notice
 from broker.infrastructure.sharding import shard_of
 from broker.login.browser_fields import register_url_field
-from broker.login.codes import CodeSource
+from broker.login.codes import CodeSource, LoginCode
 from broker.login.errors import MatchRequired, WrongMatch
 from broker.login.events import MOVED_EVENT, UNREGISTERED_EVENT
 from broker.login.limits import MatchLimit
@@ -129,9 +129,7 @@ class LoginService:
         requested = await self._find_request(request, app) if request else RequestedLogin(scope)
         now = self._clock()
         expires_at = now + (app.login_lifetime or self._lifetime)
-        code = await self._codes.acquire(
-            app, until=expires_at, address=browser.ip, is_shown_again=not has_socket
-        )
+        code = await self._acquire_code(app, browser, expires_at, has_socket)
         secret = secrets.token_urlsafe(32)
         login = Login(
             id=shard_of(code.scene) + secrets.token_urlsafe(16)[1:],
@@ -150,6 +148,16 @@ class LoginService:
             origin=handshake.origin,
             known=handshake.known,
         )
+        return await self._start(login, secret, code, app)
+
+    async def _acquire_code(
+        self, app: App, browser: Browser, expires_at: float, has_socket: bool
+    ) -> LoginCode:
+        return await self._codes.acquire(
+            app, until=expires_at, address=browser.ip, is_shown_again=not has_socket
+        )
+
+    async def _start(self, login: Login, secret: str, code: LoginCode, app: App) -> NewLogin:
         await self._logins.add(login)
         self._writer.announce(login)
         open_url = await self._codes.open_url_of(login.scene, app)

@@ -49,26 +49,7 @@ class MonitoringContext(Protocol):
 
 
 def mount(context: MonitoringContext) -> Mounted:
-    server = context.settings[ServerSettings]
-
-    def facts() -> InstanceFacts:
-        return InstanceFacts(
-            version=__version__,
-            roles=tuple(server.roles),
-            unready=context.unready_reason() or "",
-            counts=context.report.counts(),
-            notes=context.report.notes(),
-        )
-
-    monitor = Monitor(
-        state=context.state,
-        token_key_ids=context.token_key_ids,
-        signing_key_ids=context.signing_key_ids,
-        secret_box=context.secret_box,
-        instance=server.instance,
-        observe=context.instances.observe,
-        facts=facts,
-    )
+    monitor = _monitor(context)
     BUILD_INFO.labels(
         __version__, platform.python_version(), context.settings[TransportSettings].engine
     ).set(1)
@@ -84,14 +65,40 @@ def mount(context: MonitoringContext) -> Mounted:
         readiness=[monitor.unready_reason],
         resources=[Resource(monitor.open, monitor.close)],
     )
+    return Mounted.join([mounted, _mount_instances(context, monitor)])
+
+
+def _monitor(context: MonitoringContext) -> Monitor:
+    server = context.settings[ServerSettings]
+
+    def facts() -> InstanceFacts:
+        return InstanceFacts(
+            version=__version__,
+            roles=tuple(server.roles),
+            unready=context.unready_reason() or "",
+            counts=context.report.counts(),
+            notes=context.report.notes(),
+        )
+
+    return Monitor(
+        state=context.state,
+        token_key_ids=context.token_key_ids,
+        signing_key_ids=context.signing_key_ids,
+        secret_box=context.secret_box,
+        instance=server.instance,
+        observe=context.instances.observe,
+        facts=facts,
+    )
+
+
+def _mount_instances(context: MonitoringContext, monitor: Monitor) -> Mounted:
     if context.operators is None:
-        return mounted
+        return Mounted()
     api = InstancesAPI(
         profile=monitor.profile,
         instances=context.instances,
-        instance=server.instance,
+        instance=context.settings[ServerSettings].instance,
         clock=context.state.clock,
     )
     operator = {OPERATOR: context.operators.authenticate}
-    routes = bind_endpoints(api, admin_api.ENDPOINTS, operator)
-    return Mounted.join([mounted, Mounted(admin_routes=routes)])
+    return Mounted(admin_routes=bind_endpoints(api, admin_api.ENDPOINTS, operator))

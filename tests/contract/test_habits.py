@@ -1,6 +1,6 @@
 """Checks of all tests: they wait for events, not for times, and their names are short.
 
-A busy machine must not make a test fail.
+A busy machine must not make a test fail.  The functions of the broker are short as well.
 """
 
 from __future__ import annotations
@@ -33,6 +33,9 @@ EXCEPTIONS: Mapping[str, str] = {
 
 MOST_WORDS = 9
 """Words of a test name after `test_`."""
+
+MOST_LINES = 50
+"""Lines of a function of the broker, with its signature and docstring."""
 
 FORBIDDEN_WORDS = frozenset({"whoever", "somebody", "nobody", "who", "whom", "it", "he", "she"})
 
@@ -195,3 +198,27 @@ def test_names_are_short_and_have_no_pronoun() -> None:
 )
 def test_name_rule_reports_long_names_and_pronouns(name: str, is_allowed: bool) -> None:
     assert (name_problems(f"def {name}(): ...") == []) is is_allowed
+
+
+def long_functions(source: str) -> list[str]:
+    """Names of functions with more than `MOST_LINES` lines."""
+    return [
+        node.name
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (node.end_lineno or node.lineno) - node.lineno >= MOST_LINES
+    ]
+
+
+def test_functions_of_the_broker_are_short() -> None:
+    files = sorted((ROOT / "broker").rglob("*.py"))
+    long = {str(path.relative_to(ROOT)): long_functions(path.read_text()) for path in files}
+
+    assert {path: names for path, names in long.items() if names} == {}
+
+
+@pytest.mark.parametrize(("lines", "is_allowed"), [(MOST_LINES, True), (MOST_LINES + 1, False)])
+def test_length_rule_reports_long_functions(lines: int, is_allowed: bool) -> None:
+    source = "async def build():\n" + "    step()\n" * (lines - 1)
+
+    assert (long_functions(source) == []) is is_allowed

@@ -6,6 +6,13 @@ import asyncio
 from typing import Annotated, Literal
 
 import typer
+from typer.models import OptionInfo
+
+
+def port_option(variable: str, subject: str) -> OptionInfo:
+    help_text = f"Port of the {subject}."
+    option: OptionInfo = typer.Option(envvar=variable, min=1, max=65535, help=help_text)
+    return option
 
 
 def demo(
@@ -16,25 +23,12 @@ def demo(
             help="Address to listen on; with 0.0.0.0, phones on the same network can connect.",
         ),
     ] = "127.0.0.1",
-    port: Annotated[
-        int, typer.Option(envvar="PORT", min=1, max=65535, help="Port of the broker.")
-    ] = 8000,
-    site_port: Annotated[
-        int, typer.Option(envvar="SITE_PORT", min=1, max=65535, help="Port of the example site.")
-    ] = 8080,
-    phone_port: Annotated[
-        int, typer.Option(envvar="PHONE_PORT", min=1, max=65535, help="Port of the phone page.")
-    ] = 8090,
-    wechat_port: Annotated[
-        int, typer.Option(envvar="WECHAT_PORT", min=1, max=65535, help="Port of the WeChat stub.")
-    ] = 8091,
-    gateway_port: Annotated[
-        int, typer.Option(envvar="GATEWAY_PORT", min=1, max=65535, help="Port of the gateway.")
-    ] = 8070,
-    admin_port: Annotated[
-        int,
-        typer.Option(envvar="ADMIN_PORT", min=1, max=65535, help="Port of the admin page."),
-    ] = 9000,
+    port: Annotated[int, port_option("PORT", "broker")] = 8000,
+    site_port: Annotated[int, port_option("SITE_PORT", "example site")] = 8080,
+    phone_port: Annotated[int, port_option("PHONE_PORT", "phone page")] = 8090,
+    wechat_port: Annotated[int, port_option("WECHAT_PORT", "WeChat stub")] = 8091,
+    gateway_port: Annotated[int, port_option("GATEWAY_PORT", "gateway")] = 8070,
+    admin_port: Annotated[int, port_option("ADMIN_PORT", "admin page")] = 9000,
     provider: Annotated[
         Literal["pretend", "wechat"],
         typer.Option(envvar="PROVIDER", help="Provider; `wechat` uses a stub of WeChat's server."),

@@ -128,14 +128,7 @@ async def run_demo(host: str, ports: DemoPorts, options: DemoOptions) -> None:
     """Serve everything on `host` until a signal arrives.  Raises PortInUse."""
     provider, pooled = options.provider, options.pooled
     name = own_address() if host in ANY_ADDRESS else f"[{host}]" if ":" in host else host
-    urls = DemoURLs(
-        broker=f"http://{name}:{ports.broker}",
-        site=f"http://{name}:{ports.site}",
-        phone=f"http://{name}:{ports.phone}",
-        # Only the broker and the phone page's server call it, so it listens on loopback.
-        wechat=f"http://127.0.0.1:{ports.wechat}" if provider == "wechat" else None,
-        gateway=f"http://{name}:{ports.gateway}" if options.oidc else None,
-    )
+    urls = _urls(name, ports, options)
     with tempfile.TemporaryDirectory(prefix="scan-login-demo-") as folder:
         values = _values(host, ports.broker, urls, provider, Path(folder))
         settings = load_settings(None, **values, **(pool.POOL_SETTINGS if pooled else {}))
@@ -170,6 +163,17 @@ async def run_demo(host: str, ports: DemoPorts, options: DemoOptions) -> None:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _urls(name: str, ports: DemoPorts, options: DemoOptions) -> DemoURLs:
+    return DemoURLs(
+        broker=f"http://{name}:{ports.broker}",
+        site=f"http://{name}:{ports.site}",
+        phone=f"http://{name}:{ports.phone}",
+        # Only the broker and the phone page's server call it, so it listens on loopback.
+        wechat=f"http://127.0.0.1:{ports.wechat}" if options.provider == "wechat" else None,
+        gateway=f"http://{name}:{ports.gateway}" if options.oidc else None,
+    )
 
 
 def _pictures(broker_url: str, admin_token: str) -> Pictures:

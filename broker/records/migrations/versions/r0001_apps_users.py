@@ -11,6 +11,11 @@ down_revision = None
 
 
 def upgrade() -> None:
+    _create_apps()
+    _create_users()
+
+
+def _create_apps() -> None:
     op.create_table(
         "apps",
         sa.Column("id", sa.String(64), primary_key=True),
@@ -34,6 +39,9 @@ def upgrade() -> None:
         sa.Column("number", sa.BigInteger, nullable=False),
     )
     op.bulk_insert(changes, [{"what": "apps", "number": 0}])
+
+
+def _create_users() -> None:
     op.create_table(
         "users",
         sa.Column("id", sa.String(64), primary_key=True),
