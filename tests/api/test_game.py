@@ -9,7 +9,9 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
 
+from broker.infrastructure.runtime.server import Site, serve_sites
 from tests.support.builders import StartBroker
 from tests.support.clients import PhoneClient
 from tests.support.game import (
@@ -20,6 +22,7 @@ from tests.support.game import (
     signed_callbacks,
 )
 from tests.support.tunnel_client import TunnelClient
+from tests.support.waiting import eventually
 from tests.support.webhook import OTHER_SECRET
 
 
@@ -166,6 +169,45 @@ async def test_older_tunnel_of_a_person_is_refused(game: SignedCallbacks) -> Non
 
 async def test_tunnel_older_than_the_server_gets_a_seat(game: SignedCallbacks) -> None:
     assert (await game.act("alice", 7, "play"))["phase"] == "waiting"
+
+
+# With answers of a broker
+
+PUSH = "POST /tunnels/push"
+LIST = "GET /tunnels"
+GOOD = {"results": [{"delivered": 1, "kept": 0, "unknown": []}], "tunnels": []}
+
+
+@pytest.fixture
+async def requests(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[dict[str, list[Any]]]:
+    """Bodies of the game's requests, by method and path. The first answers are malformed."""
+    monkeypatch.setattr("web_demo.game.server.RETRY_DELAY", 0.1)
+    monkeypatch.setattr("web_demo.game.server.PRESENCE_INTERVAL", 0.1)
+    bodies: dict[str, list[Any]] = {PUSH: [], LIST: []}
+
+    async def answer(request: web.Request) -> web.Response:
+        received = bodies[f"{request.method} {request.path}"]
+        received.append(await request.json() if request.can_read_body else None)
+        return web.json_response({} if len(received) == 1 else GOOD)
+
+    application = web.Application()
+    application.router.add_route("*", "/{path:.*}", answer)
+    site = Site("broker", application, "127.0.0.1", 0, "PORT")
+    async with serve_sites([site]) as urls, signed_callbacks(urls["broker"]) as game:
+        await game.open("alice")
+        await game.act("alice", 2, "play")
+        yield bodies
+
+
+async def test_push_is_repeated_after_malformed_answer(requests: dict[str, list[Any]]) -> None:
+    await eventually(lambda: len(requests[PUSH]) > 1)
+
+    for body in requests[PUSH]:
+        assert [one["data"]["phase"] for one in body["messages"]] == ["waiting"]
+
+
+async def test_presence_is_read_after_malformed_answer(requests: dict[str, list[Any]]) -> None:
+    await eventually(lambda: len(requests[LIST]) > 1)
 
 
 # With a broker

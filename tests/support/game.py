@@ -129,9 +129,11 @@ class SignedCallbacks:
 
 
 @asynccontextmanager
-async def signed_callbacks() -> AsyncIterator[SignedCallbacks]:
+async def signed_callbacks(
+    broker: str = "http://127.0.0.1:9",
+) -> AsyncIterator[SignedCallbacks]:
     options = GameOptions(GAME_APP, "secret", SECRET, PATIENT)
-    server = GameServer(broker="http://127.0.0.1:9", options=options, person_of=lambda _: None)
+    server = GameServer(broker=broker, options=options, person_of=lambda _: None)
     application = web.Application()
     application.cleanup_ctx.append(server.running)
     application.router.add_post(CALLBACK_PATH, server.receive)

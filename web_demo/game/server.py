@@ -112,13 +112,19 @@ class GameServer:
     async def _keep_time(self) -> None:
         while True:
             await self._wait_until_due()
-            self._lobby.advance(time.monotonic())
             try:
+                self._lobby.advance(time.monotonic())
                 await self._push_changed()
             except BrokerFailed as failed:
                 log.warning("push failed: error=%s", failed)
-                await asyncio.sleep(RETRY_DELAY)
-                self._is_due.set()
+                await self._retry_push()
+            except Exception:  # the game continues
+                log.exception("push failed")
+                await self._retry_push()
+
+    async def _retry_push(self) -> None:
+        await asyncio.sleep(RETRY_DELAY)
+        self._is_due.set()
 
     async def _wait_until_due(self) -> None:
         deadline = self._lobby.next_deadline()
@@ -137,7 +143,7 @@ class GameServer:
         changed, self._lobby.changed = self._lobby.changed, set()
         try:
             states = await self._tunnels.push(pushes)
-        except BrokerFailed:
+        except Exception:
             self._lobby.changed |= changed
             raise
         for (player, tunnel_id), state in zip(players, states, strict=True):
@@ -147,17 +153,21 @@ class GameServer:
         """Ask for the states of tunnels, because no callback reports a lost socket."""
         while True:
             await asyncio.sleep(PRESENCE_INTERVAL)
-            if not self._lobby.active():
-                continue
-            asked_at = time.monotonic()
             try:
-                states = {id_: state async for id_, state in self._tunnels.states(GROUP)}
+                await self._note_presence()
             except BrokerFailed as failed:
                 log.warning("presence unknown: error=%s", failed)
-                continue
-            for player in self._lobby.active():
-                state = states.get(player.tunnel_id, "unknown")
-                self._note(player, player.tunnel_id, state, asked_at)
+            except Exception:  # the game continues
+                log.exception("presence unknown")
+
+    async def _note_presence(self) -> None:
+        if not self._lobby.active():
+            return
+        asked_at = time.monotonic()
+        states = {id_: state async for id_, state in self._tunnels.states(GROUP)}
+        for player in self._lobby.active():
+            state = states.get(player.tunnel_id, "unknown")
+            self._note(player, player.tunnel_id, state, asked_at)
 
     def _note(self, player: Player, tunnel_id: str, state: str, asked_at: float) -> None:
         """Note the state of a tunnel, unless the person has opened or resumed one since then."""
