@@ -11,6 +11,7 @@ from aiohttp import hdrs, web
 from broker.infrastructure.api.endpoint import ADMIN, Endpoint
 from broker.infrastructure.api.pages import HTMLPage
 from broker.infrastructure.api.static import is_not_modified
+from broker.infrastructure.fields import normalize_origin
 
 STATIC = Path(__file__).parent / "static"
 
@@ -31,7 +32,7 @@ class AdminPageAPI:
     def __init__(self, *, public_url: str, admin_url: str, client_id: str) -> None:
         self._values = {"public_url": public_url, "admin_url": admin_url, "client_id": client_id}
         self._page = HTMLPage(
-            STATIC / "admin.html", image_source=_origin(public_url), policy=PAGE_POLICY
+            STATIC / "admin.html", image_source=normalize_origin(public_url), policy=PAGE_POLICY
         )
         self._files = {name: _file(name) for name in FILES}
 
@@ -46,11 +47,6 @@ class AdminPageAPI:
         return web.Response(
             body=content, content_type=FILES[name], charset="utf-8", headers=headers
         )
-
-
-def _origin(url: str) -> str:
-    scheme, _, rest = url.partition("://")
-    return f"{scheme}://{rest.partition('/')[0]}"
 
 
 def _file(name: str) -> tuple[bytes, str]:
