@@ -141,7 +141,7 @@ class SignInService:
             )
         )
         SIGN_INS.labels(sign_in.app_first).inc()
-        self._feed.publish("signin", "begun", id=sign_in.sid, app=sign_in.app_first)
+        self._feed.publish("signin", "began", id=sign_in.sid, app=sign_in.app_first)
 
     async def end(self, subject: str, sid: str, *, offline_too: bool, reason: str = "end") -> int:
         """End a session and its families, and inform its apps.

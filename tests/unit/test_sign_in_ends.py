@@ -9,6 +9,7 @@ import pytest
 
 from broker.apps.registry import AppRegistry
 from broker.infrastructure.coordination import DeferredCall
+from broker.infrastructure.observability.feed import NO_FEED, Feed, FeedEvent
 from broker.infrastructure.outbound.webhook import SiteClient
 from broker.infrastructure.retries import CallOutcome, RetryWorker
 from broker.oidc.logouts import KIND, PREPARED_DELAY, BackchannelLogouts
@@ -55,7 +56,11 @@ def logouts(store: StateBackend, clock: Clock, issuer: TokenIssuer) -> Backchann
 
 
 def service(
-    store: StateBackend, clock: Clock, logouts: BackchannelLogouts, sign_ins: SignIns
+    store: StateBackend,
+    clock: Clock,
+    logouts: BackchannelLogouts,
+    sign_ins: SignIns,
+    feed: Feed = NO_FEED,
 ) -> SignInService:
     return SignInService(
         sign_ins=sign_ins,
@@ -64,6 +69,7 @@ def service(
         trail=RecordingTrail(),
         lifetimes=SignInLifetimes(600, 3_600),
         clock=clock,
+        feed=feed,
     )
 
 
@@ -117,3 +123,19 @@ async def test_sign_in_that_did_not_end_has_no_logout(
     clock.time += PREPARED_DELAY
     [call] = await due(store)
     assert await logouts.attempt(call) is CallOutcome.REFUSED
+
+
+async def test_feed_has_begin_and_end_of_a_sign_in(
+    store: StateBackend, clock: Clock, logouts: BackchannelLogouts
+) -> None:
+    feed, sign_in = Feed(), a_sign_in(clock, incarnations={"shop": SHOP.incarnation})
+    watched = service(store, clock, logouts, store.sign_ins, feed)
+
+    async with feed.watch() as watcher:
+        await watched.save(sign_in)
+        await watched.end(SUBJECT, sign_in.sid, offline_too=True)
+        events = await watcher.take()
+
+    assert events == [
+        FeedEvent("signin", state, sign_in.sid, sign_in.app_first) for state in ("began", "ended")
+    ]
