@@ -71,7 +71,7 @@ async def test_home_page_shows_the_person(hub: Hub) -> None:
 async def test_sign_in_works_after_a_key_rotation(hub: Hub) -> None:
     await hub.sign_in(new_person())
 
-    await hub.interop.rotate_keys()
+    await hub.interop.provider.rotate_keys()
 
     person = new_person()
     async with hub.interop.browser() as other:
@@ -99,7 +99,7 @@ async def test_invalid_access_token_is_refreshed(refreshing_hub: Hub) -> None:
     person = new_person()
     await refreshing_hub.sign_in(person)
 
-    await refreshing_hub.interop.rotate_keys(ago=3600)
+    await refreshing_hub.interop.provider.rotate_keys(ago=3600)
 
     async def is_refreshed() -> bool:
         assert person in (await refreshing_hub.home()).text

@@ -56,7 +56,7 @@ async def test_sign_in_works_after_a_key_rotation(pgadmin: PgAdmin) -> None:
     async with pgadmin.interop.browser() as browser:
         await pgadmin.sign_in(browser, new_person())
 
-    await pgadmin.interop.rotate_keys()
+    await pgadmin.interop.provider.rotate_keys()
 
     async with pgadmin.interop.browser() as browser:
         page = await pgadmin.sign_in(browser, new_person())

@@ -98,7 +98,7 @@ async def test_user_has_the_name_of_the_person(homeserver: Homeserver) -> None:
 async def test_sign_in_works_after_a_key_rotation(homeserver: Homeserver) -> None:
     await homeserver.sign_in(new_person())
 
-    await homeserver.interop.rotate_keys()
+    await homeserver.interop.provider.rotate_keys()
 
     device = await homeserver.sign_in(new_person())
     assert await device.error() is None
@@ -129,7 +129,7 @@ async def test_backchannel_logout_works_after_a_key_rotation(homeserver: Homeser
     person = new_person()
     device = await homeserver.sign_in(person)
 
-    await homeserver.interop.rotate_keys()
+    await homeserver.interop.provider.rotate_keys()
     async with PhoneClient(homeserver.interop.provider.phones, person) as phone:
         await phone.delete("signins")
 

@@ -5,14 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
-
-import aiohttp
 
 from broker.cli.oidc_products import PRODUCTS, SECRET_PLACEHOLDER
 from deploy.processes import Process, wait_until_ready
@@ -20,7 +16,6 @@ from tests.support.commands import run
 from tests.support.environment import ROOT, miss
 from tests.support.oidc_browser import ScanBrowser
 from tests.support.oidc_provider import Provider
-from tests.support.waiting import eventually
 
 PROGRAMS = ROOT / "tests/interop/node_modules/.bin"
 """The programs of tests/interop/package.json."""
@@ -65,27 +60,6 @@ class Interop(NamedTuple):
         [warning] = done.stderr.splitlines()
         assert "is not https" in warning
         return done.stdout
-
-    async def rotate_keys(self, *, ago: float = 0.0) -> None:
-        """Return when the broker signs with keys that it did not use before.
-
-        ago: seconds since the rotation. After more than the lifetime of a token, the broker
-        refuses the access tokens that it signed with the earlier keys.
-        """
-        before = await self._key_ids()
-        self.provider.rotate_keys(time.time() - ago)
-        await eventually(partial(self._has_other_keys, before))
-
-    async def _has_other_keys(self, before: set[str]) -> bool:
-        return await self._key_ids() != before
-
-    async def _key_ids(self) -> set[str]:
-        """Return the ids of the published keys. A rotation adds the one after the next."""
-        async with (
-            aiohttp.ClientSession() as http,
-            http.get(f"{self.provider.issuer}/.well-known/jwks.json") as response,
-        ):
-            return {key["kid"] for key in (await response.json())["keys"]}
 
     def browser(self, *secure: str) -> ScanBrowser:
         """secure: origins whose Secure cookies the browser sends although they are http."""

@@ -51,12 +51,24 @@ class Provider(NamedTuple):
         await eventually(lambda: self._is_secret(app_id, secret))
         return secret
 
-    def rotate_keys(self, now: float) -> None:
-        """Sign with the next keys. The instances read the file within seconds."""
+    async def rotate_keys(self, *, ago: float = 0.0) -> None:
+        """Return when every instance signs with keys that it did not use before.
+
+        ago: seconds since the rotation. After more than the lifetime of a token, the instances
+        refuse the access tokens that they signed with the earlier keys.
+        """
         file = SigningKeyFile(self.key_file)
         rings = file.load()
         assert rings is not None
+        before = [await _key_ids(url) for url in self.instances]
+        now = time.time() - ago
         file.save(rings.rotated(now=now, token_lifetime=600, hint_lifetime=600, algorithm="ES256"))
+
+        async def have_other_keys() -> bool:
+            after = [await _key_ids(url) for url in self.instances]
+            return all(old != new for old, new in zip(before, after, strict=True))
+
+        await eventually(have_other_keys)
 
     async def _is_known(self, app_id: str) -> bool:
         """Return whether every instance has read the app."""
@@ -84,11 +96,20 @@ class Provider(NamedTuple):
         return dict(answer.body)
 
 
+async def _key_ids(url: str) -> set[str]:
+    """Return the ids of the published keys. A rotation adds the one after the next."""
+    async with (
+        aiohttp.ClientSession() as http,
+        http.get(f"{url}/.well-known/jwks.json") as response,
+    ):
+        return {key["kid"] for key in (await response.json())["keys"]}
+
+
 async def sign_in_after_rotation(
     provider: Provider, url: str, *, secure: tuple[str, ...] = ()
 ) -> Page:
     """Rotate the keys, sign a new person in at `url` in another browser, and return the page."""
-    provider.rotate_keys(time.time())
+    await provider.rotate_keys()
     async with ScanBrowser(provider.issuer, phones=provider.phones, secure=secure) as browser:
         return await browser.sign_in(url, new_person())
 

@@ -22,5 +22,7 @@ async def provider(
 ) -> AsyncIterator[Provider]:
     # Each test adds an app and waits until all instances have read it.
     monkeypatch.setattr("broker.records.app_cache.REFRESH_INTERVAL", 0.1)
+    # Some rotate the keys and wait until all instances have read the file.
+    monkeypatch.setattr("broker.tokens.issuer.RELOAD_INTERVAL", 0.1)
     async with LAYOUTS[request.param](start_broker, tmp_path, engines) as provider:
         yield provider

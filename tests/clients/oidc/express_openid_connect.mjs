@@ -16,4 +16,11 @@ site.use(
   }),
 )
 site.get('/', openid.requiresAuth(), (request, response) => response.json(request.oidc.user))
+site.get('/tokens', openid.requiresAuth(), ({ oidc }, response) =>
+  response.json({ access: oidc.accessToken.access_token, refresh: oidc.refreshToken }),
+)
+site.get('/refresh', openid.requiresAuth(), async ({ oidc }, response) => {
+  await oidc.accessToken.refresh()
+  response.redirect('/tokens')
+})
 site.listen(port, '127.0.0.1', () => console.log('ready'))

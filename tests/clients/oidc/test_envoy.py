@@ -22,6 +22,16 @@ class Gateway(NamedTuple):
     provider: Provider
     browser: ScanBrowser
 
+    def tokens(self) -> dict[str, str]:
+        """Return Envoy's cookies with encrypted tokens."""
+        jar = self.browser.http.cookie_jar
+        return {one.key: one.value for one in jar if one.key in ("BearerToken", "RefreshToken")}
+
+    def expire_access_token(self) -> None:
+        """Drop the cookies that a browser keeps for as long as the access token is valid."""
+        short = ("BearerToken", "IdToken", "OauthExpires", "OauthHMAC")
+        self.browser.http.cookie_jar.clear(lambda cookie: cookie.key in short)
+
 
 @pytest.fixture
 async def gateway(provider: Provider, tmp_path: Path) -> AsyncIterator[Gateway]:
@@ -63,3 +73,18 @@ async def test_sign_in_works_after_a_key_rotation(gateway: Gateway) -> None:
 
     assert page.status == 200
     assert page.text.startswith("pretend:")
+
+
+async def test_expired_access_token_is_refreshed(gateway: Gateway) -> None:
+    person = new_person()
+    await gateway.browser.sign_in(f"{gateway.url}/page", person)
+    before = gateway.tokens()
+
+    gateway.expire_access_token()
+    page = await gateway.browser.open(f"{gateway.url}/page")
+
+    assert (page.status, page.text) == (200, f"pretend:{person}")
+    assert [url.path for url in page.trail] == ["/page"]
+    after = gateway.tokens()
+    assert before.keys() == after.keys()
+    assert [name for name in after if after[name] == before[name]] == []

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -24,6 +23,9 @@ class Site(NamedTuple):
     url: str
     provider: Provider
     browser: ScanBrowser
+
+    async def json(self, path: str) -> Any:
+        return json.loads((await self.browser.open(f"{self.url}{path}")).text)
 
 
 @asynccontextmanager
@@ -69,7 +71,11 @@ async def express(provider: Provider, tmp_path: Path) -> AsyncIterator[Site]:
 async def auth_js(provider: Provider, tmp_path: Path) -> AsyncIterator[Site]:
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    secret = await provider.add_app("authjs", redirect_urls=[f"{url}/auth/callback/scan"])
+    secret = await provider.add_app(
+        "authjs",
+        redirect_urls=[f"{url}/auth/callback/scan"],
+        scopes=["openid", "profile", "offline_access"],
+    )
     async with (
         running_site(
             "auth_js.mjs",
@@ -102,6 +108,18 @@ async def test_express_accepts_tokens_after_a_key_rotation(express: Site) -> Non
     assert json.loads(page.text)["sub"].startswith("pretend:")
 
 
+async def test_express_refresh_yields_other_tokens(express: Site) -> None:
+    person = new_person()
+    await express.browser.sign_in(express.url, person)
+    before = await express.json("/tokens")
+
+    after = await express.json("/refresh")
+
+    assert after["access"] != before["access"]
+    assert after["refresh"] != before["refresh"]
+    assert (await express.json("/"))["sub"] == f"pretend:{person}"
+
+
 async def test_express_logout_ends_the_sign_in(express: Site) -> None:
     await express.browser.sign_in(express.url, new_person())
 
@@ -115,11 +133,25 @@ async def test_auth_js_session_has_the_name(auth_js: Site) -> None:
     """Auth.js reads only the ID token. Also after a key rotation."""
     await signs_in_at_auth_js(auth_js, auth_js.browser)
 
-    auth_js.provider.rotate_keys(time.time())
+    await auth_js.provider.rotate_keys()
 
     phones = auth_js.provider.phones
     async with ScanBrowser(auth_js.provider.issuer, phones=phones) as other:
         await signs_in_at_auth_js(auth_js, other)
+
+
+async def test_auth_js_refresh_yields_other_tokens(auth_js: Site) -> None:
+    await signs_in_at_auth_js(auth_js, auth_js.browser)
+    before = await auth_js.json("/")
+
+    body = {"csrfToken": (await auth_js.json("/auth/csrf"))["csrfToken"]}
+    async with auth_js.browser.http.post(f"{auth_js.url}/auth/session", json=body) as response:
+        assert response.status == 200
+
+    after = await auth_js.json("/")
+    assert after["access"] != before["access"]
+    assert after["refresh"] != before["refresh"]
+    assert after["user"] == before["user"]
 
 
 async def signs_in_at_auth_js(site: Site, browser: ScanBrowser) -> None:
