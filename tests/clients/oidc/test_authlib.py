@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from authlib.integrations.requests_client import OAuth2Session
-from joserfc import jwt
+from joserfc import jws, jwt
 from joserfc.jwk import KeySet
 
 from tests.support.oidc_browser import ScanBrowser, new_person, parse
@@ -79,20 +79,7 @@ async def test_form_post_response_leads_to_valid_tokens(client: Client) -> None:
 
 
 async def test_refreshed_id_token_keeps_the_claims(client: Client) -> None:
-    verifier = secrets.token_urlsafe(48)
-    url, _ = client.oauth.create_authorization_url(
-        client.metadata["authorization_endpoint"], response_mode="form_post", code_verifier=verifier
-    )
-    page = await client.browser.open(url)
-    fields = await client.browser.confirmed(page, new_person())
-    form = await client.browser.submit_login(page, fields)
-    token = await asyncio.to_thread(
-        client.oauth.fetch_token,
-        client.metadata["token_endpoint"],
-        code=parse(form.text).fields["code"],
-        code_verifier=verifier,
-    )
-    first = await id_token_claims(client, token["id_token"])
+    first = await id_token_claims(client, await signed_in(client, new_person()))
 
     refreshed = await asyncio.to_thread(
         client.oauth.refresh_token, client.metadata["token_endpoint"]
@@ -105,10 +92,49 @@ async def test_refreshed_id_token_keeps_the_claims(client: Client) -> None:
     }
 
 
-async def id_token_claims(client: Client, text: str) -> dict[str, Any]:
-    """Return the claims of an ID token, verified by joserfc with the published keys."""
-    keys = await fetch(client.oauth, client.metadata["jwks_uri"])
-    token = jwt.decode(text, KeySet.import_key_set(keys), algorithms=["RS256"])
+async def test_cached_keys_verify_tokens_after_a_rotation(client: Client) -> None:
+    """An app that caches the key set has the next key before the provider signs with it."""
+    before, keys = await signed_in(client, new_person()), await key_set(client)
+
+    await client.provider.rotate_keys()
+
+    person = new_person()
+    after = await signed_in(client, person)
+    assert (await id_token_claims(client, after, keys))["sub"] == f"pretend:{person}"
+    assert key_id(after) != key_id(before)
+
+
+async def signed_in(client: Client, person: str) -> str:
+    """Sign in by `form_post` and return the ID token."""
+    verifier = secrets.token_urlsafe(48)
+    url, _ = client.oauth.create_authorization_url(
+        client.metadata["authorization_endpoint"], response_mode="form_post", code_verifier=verifier
+    )
+    page = await client.browser.open(url)
+    form = await client.browser.submit_login(page, await client.browser.confirmed(page, person))
+    token = await asyncio.to_thread(
+        client.oauth.fetch_token,
+        client.metadata["token_endpoint"],
+        code=parse(form.text).fields["code"],
+        code_verifier=verifier,
+    )
+    return str(token["id_token"])
+
+
+async def key_set(client: Client) -> KeySet:
+    return KeySet.import_key_set(await fetch(client.oauth, client.metadata["jwks_uri"]))
+
+
+def key_id(text: str) -> str:
+    return str(jws.extract_compact(text.encode()).headers()["kid"])
+
+
+async def id_token_claims(client: Client, text: str, keys: KeySet | None = None) -> dict[str, Any]:
+    """Return the claims of an ID token, verified by joserfc.
+
+    keys: by default those that are published now.
+    """
+    token = jwt.decode(text, keys or await key_set(client), algorithms=["RS256"])
     registry = jwt.JWTClaimsRegistry(
         iss={"essential": True, "value": client.provider.issuer},
         aud={"essential": True, "value": "authlib"},

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 
+import jwt
 import pytest
 from yarl import URL
 
@@ -50,6 +51,18 @@ async def tool(provider: Provider) -> AsyncIterator[Tool]:
     ):
         await call("discover", issuer=provider.issuer, id="tool", secret=secret, auth="basic")
         yield Tool(call, browser, provider)
+
+
+async def test_sign_in_works_after_a_key_rotation(tool: Tool) -> None:
+    before = await tool.sign_in(new_person())
+
+    await tool.provider.rotate_keys()
+
+    person = new_person()
+    after = await tool.sign_in(person)
+    assert after["claims"]["sub"] == f"pretend:{person}"
+    key_ids = [jwt.get_unverified_header(one["id_token"])["kid"] for one in (before, after)]
+    assert key_ids[0] != key_ids[1]
 
 
 @pytest.mark.parametrize("auth", ["basic", "post"])
