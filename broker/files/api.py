@@ -149,9 +149,10 @@ class FilesAPI:
         response.content_length = end - start
         if part:
             response.headers[hdrs.CONTENT_RANGE] = f"bytes {start}-{end - 1}/{file.size}"
-        began = perf_counter()
-        await self._stream(http, response, file, ByteRange(start, end))
-        SECONDS.labels(DOWNLOAD).observe(perf_counter() - began)
+        if http.method != hdrs.METH_HEAD:  # aiohttp would send the bytes after the headers
+            began = perf_counter()
+            await self._stream(http, response, file, ByteRange(start, end))
+            SECONDS.labels(DOWNLOAD).observe(perf_counter() - began)
         return response
 
     async def _stream(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 
 from broker.files.errors import TooManyUploads, UploadsBusy
 from broker.infrastructure.rate_limit import RateLimit
@@ -17,38 +18,72 @@ UPLOADS_MAX = 16
 SESSION_SHARE, PERSON_SHARE, SERVER_SHARE = 1, 2, 8
 """Concurrent uploads of one session, of one person, and of one app's own servers."""
 
+SAFE_SECONDS = 10.0
+"""Seconds after which an upload ends if another one has no place."""
+
 RETRY_DELAY = 2
 
 
 class UploadLimits:
-    """per_hour: uploads of one person in an hour."""
+    """Limits uploads by person and session, and in total.
 
-    def __init__(self, *, per_hour: int) -> None:
+    If all places are taken, a new upload takes that of the oldest one which is older than
+    `safe_seconds`. Otherwise a few people with slow uploads would keep everyone out.
+
+    per_hour: uploads of one person in an hour.
+    """
+
+    def __init__(self, *, per_hour: int, safe_seconds: float = SAFE_SECONDS) -> None:
         self._hourly = RateLimit(per_hour, HOUR)
         self._running: Counter[str] = Counter()
-        self._count = 0
+        self._safe_seconds = safe_seconds
+        self._places: dict[asyncio.Timeout, float] = {}  # time of each start, oldest first
 
-    @contextmanager
-    def uploading(self, shares: Mapping[str, int]) -> Iterator[None]:
+    @asynccontextmanager
+    async def uploading(self, shares: Mapping[str, int]) -> AsyncIterator[None]:
         """Count one upload inside.
 
         shares: the concurrent uploads that each key may have.
-        Raises TooManyUploads, or UploadsBusy if the process has `UPLOADS_MAX` uploads.
+        Raises TooManyUploads, or UploadsBusy if the process has `UPLOADS_MAX` uploads, also in
+        an upload that another one replaces.
         """
         if any(self._running[key] >= share for key, share in shares.items()):
             raise TooManyUploads(RETRY_DELAY)
-        if self._count >= UPLOADS_MAX:
-            raise UploadsBusy
-        self._running.update(shares.keys())
-        self._count += 1
+        now = asyncio.get_running_loop().time()
+        self._free_place(now)
+        place = asyncio.timeout(None)
         try:
-            yield
+            with self._counting(shares):
+                async with place:
+                    self._places[place] = now
+                    yield
+        except TimeoutError:
+            if place.expired():
+                raise UploadsBusy from None
+            raise
         finally:
-            self._count -= 1
-            self._running.subtract(shares.keys())
-            self._running += Counter()  # drops keys without uploads
+            self._places.pop(place, None)
 
     def count(self, person: str) -> None:
         """Count an upload of a person. Raises TooManyUploads."""
         if not self._hourly.hit(person):
             raise TooManyUploads(self._hourly.retry_after(person))
+
+    def _free_place(self, now: float) -> None:
+        """End the oldest upload if there is no place. Raises UploadsBusy if all are new."""
+        if len(self._places) < UPLOADS_MAX:
+            return
+        oldest, start = next(iter(self._places.items()))
+        if now - start < self._safe_seconds:
+            raise UploadsBusy
+        del self._places[oldest]
+        oldest.reschedule(now)
+
+    @contextmanager
+    def _counting(self, shares: Mapping[str, int]) -> Iterator[None]:
+        self._running.update(shares.keys())
+        try:
+            yield
+        finally:
+            self._running.subtract(shares.keys())
+            self._running += Counter()  # drops keys without uploads

@@ -6,9 +6,9 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import TypeVar, cast
 
-from aiohttp import BodyPartReader, MultipartReader, web
+from aiohttp import BodyPartReader, MultipartReader, StreamReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from broker.errors import InvalidRequest
@@ -31,12 +31,37 @@ FIELD_MAX_BYTES = 1_024
 PARTS_MAX = 32
 """Parts of a body, each with its own headers."""
 
+LINES_MAX_BYTES = 64 * 1024
+"""Bytes of all lines around the contents of the parts."""
+
 CHUNK_BYTES = 64 * 1024
 
 PROGRESS_TIMEOUT, UPLOAD_TIMEOUT = 10.0, 60.0
 """Seconds without a byte, and seconds in all. WeChat's client gives up after 60 s."""
 
 MULTIPART = "multipart/form-data"
+
+
+class BoundedLines:
+    """The body of a request, for `MultipartReader`, with a limit of the lines around the parts.
+
+    aiohttp reads and drops lines before the first part without a limit.
+    """
+
+    def __init__(self, content: StreamReader) -> None:
+        self._content = content
+        self._bytes = 0
+
+    async def readline(self, **limits: int) -> bytes:
+        """Raises InvalidRequest after `LINES_MAX_BYTES`."""
+        line = await self._content.readline(**limits)
+        self._bytes += len(line)
+        if self._bytes > LINES_MAX_BYTES:
+            raise InvalidRequest(f"request body: over {LINES_MAX_BYTES} bytes around its parts")
+        return line
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._content, name)
 
 
 class MultipartUpload:
@@ -72,7 +97,9 @@ class MultipartUpload:
         if self._http.content_type != MULTIPART:
             raise InvalidRequest(f"request body is not {MULTIPART}")
         with _malformed():
-            self._reader: MultipartReader = await self._http.multipart()
+            self._reader = MultipartReader(
+                self._http.headers, cast("StreamReader", BoundedLines(self._http.content))
+            )
         self._file = await self._read_fields()
         if self._file is None:
             raise InvalidRequest(f"{FILE}: missing")

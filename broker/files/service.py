@@ -111,7 +111,7 @@ class FileService:
         """Keep a file. Raises the errors of `Reception`, QuotaExceeded and TooManyUploads."""
         app = holder.app.id
         try:
-            with self._uploads.uploading(holder.shares):
+            async with self._uploads.uploading(holder.shares):
                 file = await self._upload(holder, upload)
         except BrokerError as error:
             FILES.labels(app, error.error).inc()
@@ -158,6 +158,8 @@ class FileService:
         max_bytes = self._limits.max_of(holder.app)
         if upload.length is not None and upload.length > max_bytes + FORM_MAX_BYTES:
             raise FileTooLarge(f"file: larger than {max_bytes} bytes")
+        if holder.owner is not None:
+            self._uploads.count(holder.owner.person)
         await upload.open()
         owner = await self._owner(holder, upload)
         size = max_bytes if upload.length is None else min(upload.length, max_bytes)
@@ -165,10 +167,9 @@ class FileService:
             return await self._receive(holder, upload, owner, file_id)
 
     async def _owner(self, holder: Holder, upload: Upload) -> Owner:
-        """Return the owner of a new file. Counts the upload of a person."""
+        """Return the owner of a new file."""
         if holder.owner is None:
             return owner_of(holder.app, upload.fields.get("openid", ""))
-        self._uploads.count(holder.owner.person)
         return holder.owner._replace(subject=await holder.find_subject())
 
     @asynccontextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -247,6 +248,21 @@ async def test_unchanged_file_is_not_sent_again(setup: Setup) -> None:
     status, content, _ = await download(setup.http, file["url"], **tag)
 
     assert (status, content) == (304, b"")
+
+
+async def test_head_sends_no_content(setup: Setup) -> None:
+    """What followed the headers would be read as the next response."""
+    url = (await upload(setup.http, setup.alice)).body["url"]
+    host, _, port = setup.broker.url.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, port)
+
+    target = url.removeprefix(setup.broker.url)
+    writer.write(f"HEAD {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+    headers, _, content = (await reader.read()).partition(b"\r\n\r\n")
+    writer.close()
+
+    assert f"\r\nContent-Length: {len(PNG)}\r\n".encode() in headers
+    assert content == b""
 
 
 async def test_files_over_the_quota_are_refused(setup: Setup) -> None:

@@ -66,6 +66,7 @@ MALFORMED = {
     "repeated field": form(part("purpose", b"a"), part("purpose", b"b"), part("file", PNG, "a")),
     "long field": form(part("purpose", b"x" * 5_000), part("file", PNG, "a")),
     "field not UTF-8": form(part("purpose", b"\xff"), part("file", PNG, "a")),
+    "long preamble": b"\n" * 100_000 + file_form(),
     "many fields": form(*[part("x", b"")] * 100, part("file", PNG, "a")),
     "control character": form(part("openid", b"a\0b"), part("file", PNG, "a")),
     "wrong hash": file_form(sha256="0" * 64),
@@ -238,6 +239,16 @@ async def test_uploads_over_the_total_are_unavailable(site: Site) -> None:
 
         await eventually(is_refused)
         assert await finish(paused) == [201] * UPLOADS_MAX
+
+
+async def test_malformed_uploads_count_as_uploads(
+    start_broker: StartBroker, tmp_path: Path
+) -> None:
+    broker = await start_broker(files_url=(tmp_path / "f").as_uri(), files_per_hour=1)
+    async with aiohttp.ClientSession(broker.url) as http, PhoneClient(broker.url) as phone:
+        answers = [await upload(http, session_headers(phone), b"") for _ in range(2)]
+
+    assert [answer.status for answer in answers] == [400, 429]
 
 
 async def test_uploads_of_an_hour_are_limited(start_broker: StartBroker, tmp_path: Path) -> None:

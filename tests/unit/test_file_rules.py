@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import AsyncExitStack
+
 import pytest
 
 from broker.apps.rules import FILE_TYPES
@@ -119,22 +122,46 @@ def test_storage_key_begins_with_app_and_month() -> None:
     assert (app, year, month, len(random)) == ("red", "2026", "09", 32)
 
 
-def test_ended_upload_frees_its_share() -> None:
+async def test_ended_upload_frees_its_share() -> None:
     limits = UploadLimits(per_hour=1)
-    with limits.uploading({"one": 1}):
-        with pytest.raises(TooManyUploads), limits.uploading({"one": 1}):
+    async with limits.uploading({"one": 1}):
+        with pytest.raises(TooManyUploads):
+            async with limits.uploading({"one": 1}):
+                pass
+        async with limits.uploading({"two": 1}):
             pass
-        with limits.uploading({"two": 1}):
-            pass
-    with limits.uploading({"one": 1}):
+    async with limits.uploading({"one": 1}):
         pass
 
 
-def test_uploads_of_the_process_are_limited() -> None:
+async def test_uploads_of_the_process_are_limited() -> None:
     limits = UploadLimits(per_hour=1)
-    uploads = [limits.uploading({f"{n}": 1}) for n in range(UPLOADS_MAX)]
-    for one in uploads:
-        one.__enter__()
+    async with AsyncExitStack() as stack:
+        for n in range(UPLOADS_MAX):
+            await stack.enter_async_context(limits.uploading({f"{n}": 1}))
 
-    with pytest.raises(UploadsBusy), limits.uploading({"another": 1}):
-        pass
+        with pytest.raises(UploadsBusy):
+            async with limits.uploading({"another": 1}):
+                pass
+
+
+async def test_new_upload_replaces_the_oldest_slow_one() -> None:
+    limits, ended = UploadLimits(per_hour=1, safe_seconds=0), []
+
+    async def hold(name: str) -> None:
+        try:
+            async with limits.uploading({name: 1}):
+                await asyncio.Event().wait()
+        except UploadsBusy:
+            ended.append(name)
+
+    async with asyncio.TaskGroup() as group:
+        held = [group.create_task(hold(f"{n}")) for n in range(UPLOADS_MAX)]
+        await asyncio.sleep(0)
+
+        async with limits.uploading({"another": 1}):
+            await asyncio.wait(held, return_when=asyncio.FIRST_COMPLETED)
+
+        for task in held:
+            task.cancel()
+    assert ended == ["0"]
