@@ -86,9 +86,17 @@ class RateLimit:
         return now + self._seconds
 
 
-@lru_cache(maxsize=4_096)
 def rate_limit_key(address: str) -> str:
     """Return what is counted as one client: an IPv4 address, or the /64 of an IPv6 address."""
+    return network_key(address, 64)
+
+
+@lru_cache(maxsize=4_096)
+def network_key(address: str, prefix: int) -> str:
+    """Return an IPv4 address or other text itself, and the network of an IPv6 address.
+
+    prefix: bits of the IPv6 network.
+    """
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:
@@ -97,4 +105,4 @@ def rate_limit_key(address: str) -> str:
         return address
     if parsed.ipv4_mapped:  # of an IPv4 client at a socket for both
         return str(parsed.ipv4_mapped)
-    return str(ipaddress.ip_network((int(parsed), 64), strict=False))
+    return str(ipaddress.ip_network((int(parsed), prefix), strict=False))

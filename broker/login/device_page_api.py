@@ -74,8 +74,8 @@ class DevicePageAPI:
             return self._render(typed, "check")
         try:
             login = await self._device_codes.find(query.user_code, address=self._addresses.of(http))
-        except UnknownScene:
-            return self._render(typed, "gone", status=404)
+        except UnknownScene as error:
+            return self._render(typed, "gone", status=to_broker_error(error).status)
         except (RateLimited, Unavailable) as error:
             return self._render_busy(typed, to_broker_error(error))
         return self._show_login(http, typed, login)

@@ -251,7 +251,7 @@ async def test_unchanged_file_is_not_sent_again(setup: Setup) -> None:
 
 
 async def test_head_sends_no_content(setup: Setup) -> None:
-    """What followed the headers would be read as the next response."""
+    """A client reads bytes after the headers as the next response."""
     url = (await upload(setup.http, setup.alice)).body["url"]
     host, _, port = setup.broker.url.removeprefix("http://").partition(":")
     reader, writer = await asyncio.open_connection(host, port)

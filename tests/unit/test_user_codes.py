@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 
 import pytest
 from msgspec.structs import replace
@@ -11,8 +12,9 @@ from broker.apps.model import App
 from broker.errors import RateLimited
 from broker.login.device_codes import TypedLogin
 from broker.login.errors import UnknownScene
-from broker.login.limits import USER_CODES_MAX
+from broker.login.limits import USER_CODES_MAX, USER_CODES_NETWORK_FACTOR, UserCodeLimit
 from broker.login.model import State
+from broker.login.ports import LOGIN_RETENTION
 from broker.login.service import NewLogin
 from broker.login.user_code import ALPHABET, derive_user_code, parse_user_code
 from broker.state import StateBackend
@@ -111,6 +113,20 @@ async def test_phone_scans_a_typed_code(login_service: LoginMethods) -> None:
     assert scanned.login.id == new_login.login.id
 
 
+async def test_code_of_an_expired_login_leads_nowhere(
+    login_service: LoginMethods, clock: Clock
+) -> None:
+    new_login = await begin(login_service)
+    code = await login_service.user_code(new_login.login)
+    clock.time = new_login.login.expires_at
+    assert (await login_service.typed(code, address=IP)).state is State.EXPIRED
+
+    clock.time += LOGIN_RETENTION
+
+    with pytest.raises(UnknownScene):
+        await login_service.typed(code, address=IP)
+
+
 async def test_code_of_a_removed_app_is_unknown(
     make_login_service: Callable[..., LoginMethods],
 ) -> None:
@@ -145,6 +161,32 @@ async def test_person_with_many_guesses_is_refused(login_service: LoginMethods) 
         await login_service.scan(code, BOB)
 
     assert (await login_service.scan(new_login.login.scene, BOB)).app == SHOP
+
+
+def test_simultaneous_guesses_are_counted_from_their_start() -> None:
+    limit = UserCodeLimit()
+    with ExitStack() as stack:
+        for _ in range(USER_CODES_MAX):
+            stack.enter_context(limit.counting(IP))
+
+        with pytest.raises(RateLimited), limit.counting(IP):
+            pass
+
+    with limit.counting(IP):  # none of the codes was unknown
+        pass
+
+
+def test_ipv6_customer_with_many_networks_is_refused() -> None:
+    limit = UserCodeLimit()
+    for n in range(USER_CODES_NETWORK_FACTOR * USER_CODES_MAX):
+        with pytest.raises(UnknownScene), limit.counting(f"2001:db8:1:{n:x}::1"):
+            raise UnknownScene
+
+    with pytest.raises(RateLimited), limit.counting("2001:db8:1:ffff::1"):
+        pass
+
+    with limit.counting("2001:db8:2::1"):
+        pass
 
 
 async def test_malformed_code_is_not_counted(login_service: LoginMethods) -> None:
