@@ -35,6 +35,7 @@ class Secrets:
 
     secrets: secrets, skeys, tokens and canaries.
     scenes: state keys may contain them.
+    user_codes: as clients show them. State keys may contain them without the hyphen.
     js_codes: state keys may contain them: the pretend provider's subjects equal them.
     hashes: the hashes of secrets and skeys, which the state stores.
     """
@@ -42,20 +43,26 @@ class Secrets:
     def __init__(self) -> None:
         self.secrets = {"canary"}
         self.scenes: set[str] = set()
+        self.user_codes: set[str] = set()
         self.js_codes: set[str] = set()
         self.hashes: set[str] = set()
         self.errors: list[Payload] = []
 
     @property
+    def stored_codes(self) -> list[str]:
+        return [code.replace("-", "") for code in self.user_codes]
+
+    @property
     def all(self) -> set[str]:
-        return self.secrets | self.scenes | self.js_codes
+        codes = {*self.user_codes, *self.stored_codes}
+        return self.secrets | self.scenes | codes | self.js_codes
 
     def record(self, answer: Payload) -> Payload:
         """Record the secrets or the error of an answer."""
         if "error" in answer:
             self.errors.append(answer)
-        for name in ("scene", "user_code"):
-            self.scenes |= {answer[name]} if name in answer else set()
+        self.scenes |= {answer["scene"]} if "scene" in answer else set()
+        self.user_codes |= {answer["user_code"]} if "user_code" in answer else set()
         for name in ("secret", "skey", "device_code"):
             if name in answer:
                 secret = answer[name].rpartition(".")[2]
@@ -218,6 +225,7 @@ async def test_no_secret_is_exposed(redis: RedisServer, tmp_path: Path) -> None:
     assert {error["error"] for error in received.errors} == WORDS
     assert len(received.secrets) > 10
     assert len(received.scenes) == 4
+    assert len(received.user_codes) == 1
 
     for event in ("login-scanned", "login-confirmed", "login-denied"):
         assert event in monitor.bus()
@@ -226,6 +234,7 @@ async def test_no_secret_is_exposed(redis: RedisServer, tmp_path: Path) -> None:
     assert not leaked(received.secrets, monitor.all())
     assert leaked(received.hashes, monitor.all()) == list(received.hashes)
     assert leaked(received.scenes, monitor.all()) == list(received.scenes)
+    assert leaked(received.stored_codes, monitor.all()) == received.stored_codes
 
     assert all("malformed request" in log for log in logs)
     assert all("scanlogin_logins_total" in metric_text for metric_text in metrics)
