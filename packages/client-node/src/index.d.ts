@@ -118,6 +118,32 @@ interface TunnelData {
 
 type Fields = Record<string, unknown>;
 
+/** An entry of the broker's audit log. */
+export interface AuditEntry {
+  /** Its number; ignore a number that you have. */
+  seq: number;
+  kind: string;
+  id: string;
+  /** Unix time in seconds, as `began_at`. */
+  at: number;
+  app: string;
+  state: string;
+  began_at?: number;
+  incarnation?: string;
+  provider?: string;
+  openid?: string;
+  subject?: string;
+  actor?: string;
+  target?: string;
+  ip?: string;
+  phone_ip?: string;
+  user_agent?: string;
+  reason?: string;
+  instance?: string;
+  /** Of the hash chain. */
+  hash?: string;
+}
+
 /** An event of the broker. Answer a type that you do not know with status 404. */
 export type Event =
   | EventOf<
@@ -145,7 +171,8 @@ export type Event =
   | EventOf<"tunnel.verify", { challenge: string }>
   | EventOf<"tunnel.open", TunnelData & { ip: string; user_agent: string; resumed: boolean }>
   | EventOf<"tunnel.message", TunnelData & { id?: string; data: unknown }>
-  | EventOf<"tunnel.close", TunnelData & { code: number; reason: string; by: string }>;
+  | EventOf<"tunnel.close", TunnelData & { code: number; reason: string; by: string }>
+  | EventOf<"audit.entry", { entries: AuditEntry[] }>;
 
 /**
  * Parses the requests of a broker.

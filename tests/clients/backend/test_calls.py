@@ -157,6 +157,13 @@ async def test_files_are_listed_and_deleted(
     assert gone["text"].startswith("unknown_file: ")
 
 
+async def parse(driver: Driver, kind: str, data: object) -> Any:
+    """Return the package's answer to a signed event."""
+    request = sign([SECRET], type=kind, data=data, now=time.time())  # type: ignore[arg-type]
+    await driver.send(make="Webhook", secrets=[SECRET])
+    return await driver.send(do="parse", headers=dict(request.headers), body=request.body.decode())
+
+
 async def test_offered_file_is_parsed(driver: Driver) -> None:
     data = {
         "app": "red",
@@ -167,11 +174,37 @@ async def test_offered_file_is_parsed(driver: Driver) -> None:
         "purpose": "",
         "sha256": "0" * 64,
     }
-    request = sign([SECRET], type="file.offered", data=data, now=time.time())
-    await driver.send(make="Webhook", secrets=[SECRET])
 
-    answer = await driver.send(
-        do="parse", headers=dict(request.headers), body=request.body.decode()
-    )
+    answer = await parse(driver, "file.offered", data)
 
     assert {**answer["done"], **data} == answer["done"]
+
+
+ENTRY = {"seq": 7, "kind": "login", "id": "q2Yc", "at": 1.5, "app": "red", "state": "redeemed"}
+
+
+async def test_audit_entry_keeps_fields_of_later_versions(driver: Driver) -> None:
+    entries = [{**ENTRY, "subject": "u-1", "risk": ["new"]}, {**ENTRY, "seq": 8, "at": 2}]
+
+    answer = await parse(driver, "audit.entry", {"entries": entries})
+
+    assert answer["done"]["entries"] == entries
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        None,
+        {},
+        [7],
+        [{name: value for name, value in ENTRY.items() if name != "id"}],
+        [{**ENTRY, "seq": "7"}],
+        [{**ENTRY, "at": True}],
+        [ENTRY, {**ENTRY, "subject": None}],
+    ],
+)
+async def test_malformed_audit_entries_are_refused(driver: Driver, entries: object) -> None:
+    answer = await parse(driver, "audit.entry", {"entries": entries})
+
+    assert answer["error"] == "InvalidWebhook"
+    assert "data.entries is not of type" in answer["text"]

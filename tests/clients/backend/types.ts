@@ -17,6 +17,12 @@ createServer(async (request, response) => {
     const seq: number = event.data.seq;
     webhook.remember(event, { reply: [user, nickname, seq] });
   }
+  if (event.type === "audit.entry") {
+    const [entry] = event.data.entries;
+    const seq: number = entry.seq;
+    const subject: string | undefined = entry.subject;
+    webhook.remember(event, { seq, subject });
+  }
   // @ts-expect-error: only an event of a tunnel has it
   event.data.tunnel_id;
   // @ts-expect-error: claims cannot be changed

@@ -30,6 +30,8 @@ from scan_login_client.errors import (
     UnknownKey,
 )
 from scan_login_client.events import (
+    AuditEntries,
+    AuditEntry,
     Event,
     FileOffered,
     IdentityFind,
@@ -49,6 +51,8 @@ from scan_login_client.webhook import Webhook
 
 __all__ = [
     "AsyncVerifier",
+    "AuditEntries",
+    "AuditEntry",
     "Broker",
     "BrokerRefused",
     "BrokerUnavailable",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypedDict, get_type_hints
 
 from scan_login_client.errors import InvalidWebhook
 
@@ -137,6 +137,45 @@ class TunnelClose(TunnelEvent):
     by: str
 
 
+class _NumberedEntry(TypedDict):
+    seq: int
+    kind: str
+    id: str
+    at: float
+    app: str
+    state: str
+
+
+class AuditEntry(_NumberedEntry, total=False):
+    """An entry of the broker's audit log, as it was sent, with fields of later versions too.
+
+    seq: its number; ignore a number that you have. at, began_at: Unix time in seconds.
+    hash: of the hash chain.
+    """
+
+    began_at: float
+    incarnation: str
+    provider: str
+    openid: str
+    subject: str
+    actor: str
+    target: str
+    ip: str
+    phone_ip: str
+    user_agent: str
+    reason: str
+    instance: str
+    hash: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditEntries(Event):
+    """New entries of the audit log, in order. Store them, then answer 200."""
+
+    type: ClassVar[str] = "audit.entry"
+    entries: Sequence[AuditEntry]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OtherEvent(Event):
     """An event that this version does not know. Answer status 404."""
@@ -157,15 +196,44 @@ EVENTS: Mapping[str, type[Event]] = {
         TunnelOpen,
         TunnelMessage,
         TunnelClose,
+        AuditEntries,
     )
 }
 
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    return _is_integer(value) or isinstance(value, float)
+
+
+ENTRY_CHECKS: Mapping[str, Callable[[object], bool]] = {
+    name: {str: _is_text, int: _is_integer, float: _is_number}[kind]
+    for name, kind in get_type_hints(AuditEntry).items()
+}
+
+
+def _is_entry(value: object) -> bool:
+    return (
+        isinstance(value, dict)
+        and value.keys() >= AuditEntry.__required_keys__
+        and all(check(value[name]) for name, check in ENTRY_CHECKS.items() if name in value)
+    )
+
+
 CHECKS: Mapping[str, Callable[[object], bool]] = {
-    "str": lambda value: isinstance(value, str),
-    "str | None": lambda value: value is None or isinstance(value, str),
-    "int": lambda value: isinstance(value, int) and not isinstance(value, bool),
+    "str": _is_text,
+    "str | None": lambda value: value is None or _is_text(value),
+    "int": _is_integer,
     "bool": lambda value: isinstance(value, bool),
     "Mapping[str, object]": lambda value: isinstance(value, dict),
+    "Sequence[AuditEntry]": lambda value: isinstance(value, list) and all(map(_is_entry, value)),
     "object": lambda value: True,
 }
 """A check for each type of a field, by its annotation."""
