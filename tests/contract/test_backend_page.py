@@ -35,5 +35,6 @@ def test_page_names_every_event_and_error() -> None:
     events = ast.parse((PYTHON / "events.py").read_text()).body
     errors = ast.parse((PYTHON / "errors.py").read_text()).body
     classes = {node.name for node in events + errors if isinstance(node, ast.ClassDef)}
+    classes -= {"Event", "TunnelEvent", "_NumberedEntry"}
 
-    assert {name for name in classes - {"Event", "TunnelEvent"} if f"`{name}`" not in PAGE} == set()
+    assert {name for name in classes if f"`{name}`" not in PAGE} == set()

@@ -25,64 +25,69 @@ LEEWAY_MAX = 120
 
 
 class _Checker:
-    """The rules, the keys and the clocks of a verifier. It has no I/O."""
+    """The arguments of a verifier, and the rules, keys and clocks made from them, without I/O."""
 
     def __init__(
         self,
         issuer: str,
         audience: str,
+        algorithms: Sequence[str] = ("ES256",),
+        leeway: float = 30,
         *,
-        algorithms: Sequence[str],
-        leeway: float,
-        keys_url: str | None,
-        clock: Callable[[], float],
-        monotonic: Callable[[], float],
+        keys_url: str | None = None,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         if not 0 <= leeway <= LEEWAY_MAX:
             raise ValueError(f"leeway must be 0 to {LEEWAY_MAX} seconds")
         issuer = check_url(issuer)
         self._rules = Rules(issuer, audience, tuple(algorithms), leeway)
-        self.keys_url = check_url(keys_url or f"{issuer}/.well-known/jwks.json")
+        self._keys_url = check_url(keys_url or f"{issuer}/.well-known/jwks.json")
         self._clock = clock
         self._monotonic = monotonic
         self._cache = KeyCache()
+        self._create_lock()
+
+    def _create_lock(self) -> None:
+        """Create the lock of fetches."""
+        raise NotImplementedError
 
     @property
-    def has_keys(self) -> bool:
+    def _has_keys(self) -> bool:
         return bool(self._cache.keys(self._monotonic()))
 
-    def is_due(self) -> bool:
+    def _is_due(self) -> bool:
         return self._cache.is_due(self._monotonic())
 
-    def allow_refetch(self) -> bool:
+    def _allow_refetch(self) -> bool:
         return self._cache.allow_refetch(self._monotonic())
 
-    def store(self, body: bytes) -> None:
+    def _store(self, body: bytes) -> None:
         """Store a fetched key set. Raises BrokerUnavailable if it is malformed."""
         try:
             self._cache.store(parse_keys(body), self._monotonic())
         except ValueError as error:
             raise BrokerUnavailable(f"the broker's keys are unreadable: {error}") from error
 
-    def fail(self) -> None:
+    def _fail(self) -> None:
         self._cache.fail(self._monotonic())
 
-    def check(self, token: object) -> Claims:
+    def _check(self, token: object) -> Claims:
         """Return the claims. Raises InvalidToken, and UnknownKey if a fetch may help."""
         keys = self._cache.keys(self._monotonic())
         return check_token(token, keys, self._rules, now=self._clock())
 
-    def check_again(self, token: object) -> Claims:
+    def _check_again(self, token: object) -> Claims:
         """Return the claims. Raises InvalidToken, or BrokerUnavailable without current keys."""
         try:
-            return self.check(token)
+            return self._check(token)
         except UnknownKey:
             if self._cache.is_failing:
                 raise BrokerUnavailable("the broker's keys are not available") from None
             raise
 
 
-class Verifier:
+class Verifier(_Checker):
     """Verifies access tokens. Threads may share it.
 
     issuer: the public URL of the broker. audience: the id of your app at the broker.
@@ -94,26 +99,7 @@ class Verifier:
     While the broker does not answer, keys are used for up to 24 hours.
     """
 
-    def __init__(
-        self,
-        issuer: str,
-        audience: str,
-        algorithms: Sequence[str] = ("ES256",),
-        leeway: float = 30,
-        *,
-        keys_url: str | None = None,
-        clock: Callable[[], float] = time.time,
-        monotonic: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._checker = _Checker(
-            issuer,
-            audience,
-            algorithms=algorithms,
-            leeway=leeway,
-            keys_url=keys_url,
-            clock=clock,
-            monotonic=monotonic,
-        )
+    def _create_lock(self) -> None:
         self._fetching = threading.Lock()
 
     def verify(self, token: object) -> Claims:
@@ -124,78 +110,59 @@ class Verifier:
         """
         self._update()
         try:
-            return self._checker.check(token)
+            return self._check(token)
         except UnknownKey:
             with self._fetching:  # another thread may be fetching the key
-                if self._checker.allow_refetch():
+                if self._allow_refetch():
                     self._fetch()
-        return self._checker.check_again(token)
+        return self._check_again(token)
 
     def _update(self) -> None:
         """Fetch the keys if they are old. Other threads continue with the old ones."""
-        if not self._checker.is_due():
+        if not self._is_due():
             return
-        if self._fetching.acquire(blocking=not self._checker.has_keys):
+        if self._fetching.acquire(blocking=not self._has_keys):
             try:
-                if self._checker.is_due():
+                if self._is_due():
                     self._fetch()
             finally:
                 self._fetching.release()
 
     def _fetch(self) -> None:
         try:
-            answer = send("GET", self._checker.keys_url, timeout=FETCH_TIMEOUT)
-            self._checker.store(expect_ok(answer.status, answer.body))
+            answer = send("GET", self._keys_url, timeout=FETCH_TIMEOUT)
+            self._store(expect_ok(answer.status, answer.body))
         except BrokerUnavailable:
-            self._checker.fail()
+            self._fail()
 
 
-class AsyncVerifier:
+class AsyncVerifier(_Checker):
     """Verifies access tokens in one event loop. The arguments are those of `Verifier`."""
 
-    def __init__(
-        self,
-        issuer: str,
-        audience: str,
-        algorithms: Sequence[str] = ("ES256",),
-        leeway: float = 30,
-        *,
-        keys_url: str | None = None,
-        clock: Callable[[], float] = time.time,
-        monotonic: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._checker = _Checker(
-            issuer,
-            audience,
-            algorithms=algorithms,
-            leeway=leeway,
-            keys_url=keys_url,
-            clock=clock,
-            monotonic=monotonic,
-        )
+    def _create_lock(self) -> None:
         self._fetching = asyncio.Lock()
 
     async def verify(self, token: object) -> Claims:
         """Return the claims of a valid token. Raises as `Verifier.verify`."""
         await self._update()
         try:
-            return self._checker.check(token)
+            return self._check(token)
         except UnknownKey:
             async with self._fetching:  # another task may be fetching the key
-                if self._checker.allow_refetch():
+                if self._allow_refetch():
                     await self._fetch()
-        return self._checker.check_again(token)
+        return self._check_again(token)
 
     async def _update(self) -> None:
         """Fetch the keys if they are old. Other tasks continue with the old ones."""
-        if not self._checker.is_due() or (self._fetching.locked() and self._checker.has_keys):
+        if not self._is_due() or (self._fetching.locked() and self._has_keys):
             return
         async with self._fetching:
-            if self._checker.is_due():
+            if self._is_due():
                 await self._fetch()
 
     async def _fetch(self) -> None:
         try:
-            self._checker.store(await fetch(self._checker.keys_url, timeout=FETCH_TIMEOUT))
+            self._store(await fetch(self._keys_url, timeout=FETCH_TIMEOUT))
         except BrokerUnavailable:
-            self._checker.fail()
+            self._fail()
