@@ -6,6 +6,7 @@ from html import escape
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from scan_login_client import AsyncVerifier, ScanLoginError, SpentTokens, read_token
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.middleware.sessions import SessionMiddleware
 
 BROKER, APP = "http://127.0.0.1:8000", "default"  # your broker, and the id of your app
@@ -26,6 +27,7 @@ ACCOUNT = """<!doctype html><meta charset="utf-8"><title>My site</title><h1>Sign
 verifier, spent, app = AsyncVerifier(BROKER, APP), SpentTokens(), FastAPI()
 secret = secrets.token_hex()  # a constant one keeps users signed in
 app.add_middleware(SessionMiddleware, secret, https_only=SITE.startswith("https:"))
+app.add_middleware(RequestBodyLimitMiddleware, max_body_size=64 * 1024)
 
 
 @app.get("/")

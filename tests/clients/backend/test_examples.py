@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import json
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -115,6 +117,17 @@ async def test_example_refuses_another_origin(example: Example, origin: str) -> 
 async def test_example_refuses_a_malformed_body(example: Example, body: bytes) -> None:
     async with visitor(example) as http, http.post("/session", data=body) as answer:
         assert answer.status in (400, 401)
+
+
+async def test_example_refuses_a_large_body(example: Example) -> None:
+    token = json.dumps({"access_token": await token_from(example.broker)})
+    body = io.BytesIO(token.encode() + b" " * 3_000_000)
+    async with visitor(example) as http:
+        with suppress(aiohttp.ClientConnectionError):  # closed before the end of the body
+            async with http.post("/session", data=body) as answer:
+                assert answer.status in (400, 401, 413)
+
+        assert "<scan-login" in await page_of(http)
 
 
 async def test_example_signs_out(example: Example) -> None:
