@@ -18,12 +18,10 @@ from mp_stub.phone_page import build_phone_page
 from tests.support.app_admin import RED, TOKEN, Admin
 from tests.support.builders import RunningBroker, StartBroker
 from tests.support.clients import PhoneClient
-from tests.support.environment import ROOT, free_port, need_file
+from tests.support.environment import ROOT, free_port
 from tests.support.logins import Login, new_login
-from tests.support.pages import NARROW, WAIT_MS, keep, open_page, scene_on
+from tests.support.pages import NARROW, WAIT_MS, keep, open_page, scene_on, serious_findings
 from tests.support.waiting import eventually
-
-AXE = ROOT / "tests/clients/js/node_modules/axe-core/axe.min.js"
 
 VIEWS = ("live", "apps", "users", "sessions", "pool", "audit", "keys", "system")
 
@@ -121,18 +119,6 @@ async def prepared(start_broker: StartBroker) -> AsyncIterator[Prepared]:
     ):
         await phone.post("scan", {"scene": login.scene})
         yield Prepared(broker, login)
-
-
-async def serious_findings(page: Page) -> list[str]:
-    """Return the serious findings of axe-core on the page."""
-    await page.evaluate(need_file(AXE).read_text())
-    found = await page.evaluate("axe.run()")
-    return [
-        f"{one['id']}: {node['html']}"
-        for one in found["violations"]
-        if one["impact"] in ("serious", "critical")
-        for node in one["nodes"]
-    ]
 
 
 async def fits(page: Page) -> bool:

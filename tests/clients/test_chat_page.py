@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Literal
+
 from playwright.async_api import Browser, expect
 
 from broker.identity.model import Identity, UserProfile
@@ -15,9 +18,12 @@ from tests.support.pages import (
     keep,
     open_page,
     scene_on,
+    serious_findings,
 )
 
 MARKUP = "<img src=x onerror=alert(1)>"
+
+SCHEMES: Sequence[Literal["dark", "light"]] = ("dark", "light")
 
 
 class MarkupDirectory(FixedDirectory):
@@ -257,10 +263,10 @@ async def test_page_fits_every_screen(chromium: Browser, start_broker: StartBrok
             await expect(texts(mod)).to_have_count(2)
             for size, (width, height) in sizes.items():
                 await mod.set_viewport_size({"width": width, "height": height})
-                await mod.emulate_media(color_scheme="dark")
-                await keep(mod, f"chat-{language}-{size}-dark")
-                await mod.emulate_media(color_scheme="light")
-                await keep(mod, f"chat-{language}-{size}-light")
+                for scheme in SCHEMES:
+                    await mod.emulate_media(color_scheme=scheme)
+                    await keep(mod, f"chat-{language}-{size}-{scheme}")
+                    assert await serious_findings(mod) == [], (language, size, scheme)
                 assert not await mod.evaluate(
                     "document.documentElement.scrollWidth > document.documentElement.clientWidth"
                     " || document.documentElement.scrollHeight > innerHeight"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Literal
+
 import pytest
 from playwright.async_api import Browser, expect
 
@@ -11,9 +14,11 @@ from tests.support.builders import FixedDirectory, StartBroker
 from tests.support.environment import ROOT
 from tests.support.game import game_stage
 from tests.support.game_page import game_page, hand, play, shows_points, status
-from tests.support.pages import NARROW, keep, open_page, scene_on
+from tests.support.pages import NARROW, keep, open_page, scene_on, serious_findings
 
 MARKUP = "<img src=x onerror=alert(1)>"
+
+SCHEMES: Sequence[Literal["dark", "light"]] = ("dark", "light")
 
 
 class MarkupDirectory(FixedDirectory):
@@ -182,8 +187,10 @@ async def test_game_fits_every_screen(chromium: Browser, start_broker: StartBrok
             await expect(hand(alice, "rock")).to_be_enabled()
             for size, (width, height) in sizes.items():
                 await alice.set_viewport_size({"width": width, "height": height})
-                await alice.emulate_media(color_scheme="dark" if language == "zh" else "light")
-                await keep(alice, f"game-{language}-{size}")
+                for scheme in SCHEMES:
+                    await alice.emulate_media(color_scheme=scheme)
+                    await keep(alice, f"game-{language}-{size}-{scheme}")
+                    assert await serious_findings(alice) == [], (language, size, scheme)
                 assert not await alice.evaluate(
                     "document.documentElement.scrollWidth > document.documentElement.clientWidth"
                 )

@@ -21,11 +21,13 @@ from broker.infrastructure.runtime.server import Site, serve_sites
 from broker.infrastructure.runtime.settings import ServerSettings
 from mp_stub.phone_page import build_phone_page
 from tests.support.builders import FixedDirectory, RunningBroker, StartBroker
-from tests.support.environment import ROOT, free_port
+from tests.support.environment import ROOT, free_port, need_file
 from tests.support.proxy import Proxy, proxying
 from web_demo.site import build_site
 
 SCREENSHOTS = ROOT / "tests/screenshots"
+
+AXE = ROOT / "tests/clients/js/node_modules/axe-core/axe.min.js"
 
 WIDE, NARROW = {"width": 1280, "height": 800}, {"width": 360, "height": 740}
 
@@ -113,6 +115,19 @@ async def keep(page: Page, name: str) -> None:
     SCREENSHOTS.mkdir(exist_ok=True)
     path = SCREENSHOTS / f"{name}.png"
     await page.screenshot(path=path, full_page=True, animations="disabled")
+
+
+async def serious_findings(page: Page) -> list[str]:
+    """Return the serious findings of axe-core on the page."""
+    if not await page.evaluate("'axe' in window"):
+        await page.evaluate(need_file(AXE).read_text())
+    found = await page.evaluate("axe.run({ resultTypes: ['violations'] })")
+    return [
+        f"{one['id']}: {node['html']}"
+        for one in found["violations"]
+        if one["impact"] in ("serious", "critical")
+        for node in one["nodes"]
+    ]
 
 
 async def scene_on(page: Page) -> str:
