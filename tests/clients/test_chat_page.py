@@ -250,7 +250,9 @@ async def test_narrow_page_works_by_keyboard(chromium: Browser, start_broker: St
         await expect(alice.locator("#open-side")).to_be_focused()
 
 
-async def test_page_fits_every_screen(chromium: Browser, start_broker: StartBroker) -> None:
+async def test_page_fits_every_screen_and_is_accessible(
+    chromium: Browser, start_broker: StartBroker
+) -> None:
     sizes = {"phone": (375, 740), "tablet": (768, 900), "wide": (1280, 800)}
     async with chat_stage(start_broker) as stage, chatting(stage.broker.url, "carol") as carol:
         await carol.join(CHAT_ROOM)

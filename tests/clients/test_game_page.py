@@ -175,7 +175,9 @@ async def test_game_works_by_keyboard(chromium: Browser, start_broker: StartBrok
         await shows_points(alice, 1, 0)
 
 
-async def test_game_fits_every_screen(chromium: Browser, start_broker: StartBroker) -> None:
+async def test_game_fits_every_screen_and_is_accessible(
+    chromium: Browser, start_broker: StartBroker
+) -> None:
     sizes = {"phone": (320, 640), "tablet": (768, 900), "wide": (1280, 800)}
     async with game_stage(start_broker) as stage:
         alice = await game_page(chromium, stage, "alice")

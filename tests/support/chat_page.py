@@ -13,13 +13,15 @@ from tests.support.pages import WAIT_MS, Stage, open_page, staged
 
 expect.set_options(timeout=WAIT_MS)
 
+CHAT = {"chat_rooms": "open", "chat_moderators": "pretend:mod", "chat_says_per_second": 100}
+"""The settings of a broker."""
+
 
 @asynccontextmanager
 async def chat_stage(
-    start_broker: StartBroker, register: FixedDirectory | None = None
+    start_broker: StartBroker, register: FixedDirectory | None = None, **settings: object
 ) -> AsyncIterator[Stage]:
-    settings = {"chat_moderators": "pretend:mod", "chat_says_per_second": 100}
-    async with staged(start_broker, register=register, chat_rooms="open", **settings) as stage:
+    async with staged(start_broker, register=register, **CHAT, **settings) as stage:
         yield stage
 
 

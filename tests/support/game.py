@@ -59,6 +59,7 @@ async def game_stage(
     *,
     register: FixedDirectory | None = None,
     pace: Pace = PATIENT,
+    **settings: object,
 ) -> AsyncIterator[GameStage]:
     async with proxying() as proxy:
         port = free_port()
@@ -69,6 +70,7 @@ async def game_stage(
             origins=url,
             webhooks_private=True,
             admin_token=TOKEN,
+            **settings,
         )
         proxy.lead_to(broker.settings[ServerSettings].port)
         options = await add_app(broker, url + CALLBACK_PATH, pace)
