@@ -159,6 +159,7 @@ LIBRARIES: Mapping[str, frozenset[str] | None] = {
     "jwt": frozenset({"tokens"}),
     "msgspec": frozenset(
         {"login/model", "login/match", "login/rules", "infrastructure/codec", "state/redis"}
+        | {"infrastructure/observability/log_lines"}
     ),
     "multidict": frozenset({"infrastructure/transport"}),
     "obstore": frozenset({"blobs"}),

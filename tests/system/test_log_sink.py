@@ -19,7 +19,13 @@ import aiohttp
 import pytest
 import structlog
 
-from broker.infrastructure.observability.logging import LOG_LINES_DROPPED, Writer, rendered_by
+from broker.infrastructure.observability.logging import (
+    LOG_LINES_DROPPED,
+    Line,
+    Writer,
+    batches,
+    rendered_by,
+)
 from tests.support.commands import COMMAND
 from tests.support.environment import free_port
 from tests.support.logins import logs_in
@@ -251,6 +257,30 @@ def test_line_after_partial_write_starts_on_new_line(
 
     assert file.read_text() == "to\nwhole\n"
     assert count() == before + 1
+
+
+def test_batch_that_fits_in_part_counts_the_other_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "log"
+    writer, write, before = Writer(), os.write, count()
+    with file.open("w") as stream:
+        results = iter([lambda data: write(stream.fileno(), data[:6]), _no_space])
+        monkeypatch.setattr(os, "write", lambda descriptor, data: next(results)(data))
+        writer._write_all([Line(stream, text) for text in ("1st\n", "2nd\n", "3rd\n")])
+        monkeypatch.undo()
+
+    assert file.read_text() == "1st\n2n"
+    assert count() == before + 2
+
+
+def test_lines_share_writes_that_a_pipe_takes_whole() -> None:
+    long, short = "x" * PIPE_BYTES, "x" * 1000
+    lines = [Line(None, text) for text in (short, short, short, short, short, long, short)]
+
+    groups = [list(map(len, group)) for _, group in batches([*lines, Line(sys.stdout, short)])]
+
+    assert groups == [[1000] * 4, [1000], [PIPE_BYTES], [1000], [1000]]
 
 
 def _no_space(data: bytes) -> int:

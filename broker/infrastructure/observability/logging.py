@@ -11,49 +11,36 @@ never blocks the event loop, even if the stream fails.
 from __future__ import annotations
 
 import atexit
-import json
 import logging
 import os
 import queue
 import select
 import sys
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple, TextIO
 
 import structlog
 from structlog.typing import EventDict, Processor
 
+from broker.infrastructure.observability.log_lines import Timestamps, json_line, redact
 from broker.infrastructure.observability.metrics import Counter
 
 LINES_MAX = 5_000
 """Lines in the queue: a few MB."""
 
+BATCH_DELAY = 0.02
+"""Seconds that the thread collects lines before it writes them."""
+
+BATCH_MAX = 100
+"""Lines that the thread takes from the queue at once."""
+
+PIPE_BUF = select.PIPE_BUF
+
 FLUSH_TIMEOUT = 1.0
 """Seconds for the queued lines when the process ends."""
-
-SECRET_FIELDS = frozenset(
-    {
-        "access_token",
-        "admin_token",
-        "api_secret",
-        "device_code",
-        "js_code",
-        "provider_secret",
-        "scene",
-        "secret",
-        "session_key",
-        "skey",
-        "token",
-        "user_code",
-    }
-)
-"""Fields whose values are never logged."""
-
-
-def redact(logger: Any, method: str, event: Any) -> Any:
-    return {name: "[hidden]" if name in SECRET_FIELDS else value for name, value in event.items()}
 
 
 class LibraryLogHandler(logging.Handler):
@@ -122,30 +109,79 @@ class Writer:
 
     def _run(self) -> None:
         while True:
-            line = self._lines.get()
-            if isinstance(line, threading.Event):
-                line.set()
-                continue
-            try:
-                self._write(*line)
-            except Exception:  # a broken pipe, a full disk, a closed stream
-                LOG_LINES_DROPPED.inc()
+            pending: list[Line] = []
+            for item in self._take():
+                if isinstance(item, threading.Event):
+                    self._write_all(pending)
+                    item.set()
+                    pending = []
+                else:
+                    pending.append(item)
+            self._write_all(pending)
 
-    def _write(self, stream: TextIO | None, text: str) -> None:
+    def _take(self) -> list[Line | threading.Event]:
+        """Wait for an item. Return it and those that follow within BATCH_DELAY."""
+        items = [self._lines.get()]
+        if not isinstance(items[0], threading.Event):
+            # Lines of this time wake no thread and share a system call.
+            time.sleep(BATCH_DELAY)
+        with suppress(queue.Empty):
+            while len(items) < BATCH_MAX:
+                items.append(self._lines.get_nowait())
+        return items
+
+    def _write_all(self, lines: Sequence[Line]) -> None:
+        for stream, texts in batches(lines):
+            try:
+                self._write(stream, texts)
+            except Exception:  # a closed stream, or one without a descriptor
+                LOG_LINES_DROPPED.inc(len(texts))
+
+    def _write(self, stream: TextIO | None, texts: Sequence[bytes]) -> None:
         if stream is None:
             raise ValueError("no stream")
-        # A full disk may have taken half of the line before this one.
-        start = b"\n" if self._is_torn else b""
-        data = start + text.encode(errors="backslashreplace")
         descriptor = stream.fileno()
+        # A full disk may have taken half of the line before this one.
+        data = (b"\n" if self._is_torn else b"") + b"".join(texts)
         while data:
             try:
                 written = os.write(descriptor, data)
             except BlockingIOError:
                 select.select([], [descriptor], [])
+            except OSError:  # a broken pipe, a full disk
+                LOG_LINES_DROPPED.inc(_lines_in(data, texts))
+                return
             else:
+                self._is_torn = written < len(data) and data[written - 1 : written] != b"\n"
                 data = data[written:]
-                self._is_torn = bool(data)
+
+
+def batches(lines: Iterable[Line]) -> Iterator[tuple[TextIO | None, list[bytes]]]:
+    """Return the lines in groups for one write each.
+
+    A pipe takes PIPE_BUF bytes without a part of another process's line between them.
+    """
+    group: list[bytes] = []
+    size, last = 0, None
+    for stream, text in lines:
+        data = text.encode(errors="backslashreplace")
+        if group and (stream is not last or size + len(data) > PIPE_BUF):
+            yield last, group
+            group, size = [], 0
+        group.append(data)
+        size, last = size + len(data), stream
+    if group:
+        yield last, group
+
+
+def _lines_in(rest: bytes, texts: Sequence[bytes]) -> int:
+    """Return how many lines are in the rest of a write, those in part included."""
+    count, size = 0, 0
+    for text in reversed(texts):
+        if size >= len(rest):
+            break
+        count, size = count + 1, size + len(text)
+    return count
 
 
 _writer = Writer()
@@ -191,21 +227,6 @@ def rendered_by(processors: Sequence[Processor]) -> Processor:
     return render
 
 
-def escape_controls(logger: Any, method: str, line: str) -> str:
-    """Return the JSON text with escapes for characters that a terminal could interpret."""
-    if line.isprintable():
-        return line
-    return "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in line)
-
-
-JSON_LINE: Sequence[Any] = (
-    structlog.processors.format_exc_info,
-    structlog.processors.JSONRenderer(ensure_ascii=False),
-    escape_controls,
-)
-"""Processors that render an event as a line. Other text than ASCII stays readable."""
-
-
 def configure(level: str) -> None:
     """Log to stderr. level: debug, info, warning or error."""
     terminal = sys.stderr is not None and sys.stderr.isatty()
@@ -218,9 +239,8 @@ def configure(level: str) -> None:
             rendered_by(
                 [
                     structlog.processors.add_log_level,
-                    structlog.processors.TimeStamper(fmt="iso"),
-                    redact,
-                    *([plain] if terminal else JSON_LINE),
+                    Timestamps(),
+                    *([redact, plain] if terminal else [json_line]),
                 ]
             )
         ],
