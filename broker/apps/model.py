@@ -66,7 +66,8 @@ class App:
     match: `off`, `number` or `code`: what the user compares or types.
     show_scanner: `off`, `name` or `picture`: what the browser shows of the person who scanned.
     logo_url: its logo, which the browser shows; None if it has none.
-    open_url: opens the phone app at a login, with `{scene}`; None for the link of the provider.
+    open_url: opens the phone app at a login, with `{scene}`; None for that of its `phone_app`, or
+        else the link of the provider.
     networks: CIDR networks from which a login may begin; empty for all.
     events_url: receives webhook events such as `login.reported`; None if the app has none.
     tunnel_url: receives the callbacks of tunnels; None if the app has none.

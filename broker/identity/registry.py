@@ -84,14 +84,18 @@ class ProviderRegistry:
         Raises ProviderUnavailable if its account cannot be used, and SecretDecryptionFailed if
         the secret of the account cannot be decrypted.
         """
-        owner = await self._account_owner(app)
+        owner = await self.account_owner(app)
         cached = self._cached.get(owner.id)
         if cached is None or cached.app is not owner:
             async with self._lock:
                 cached = await self._refresh(owner)
         return cached.provider
 
-    async def _account_owner(self, app: App) -> App:
+    async def account_owner(self, app: App) -> App:
+        """Return the app whose phones scan the codes of `app`: its `phone_app`, or itself.
+
+        Raises ProviderUnavailable if there is no such app.
+        """
         if not app.phone_app or app.phone_app == app.id:
             return app
         owner = await self._apps.get(app.phone_app)

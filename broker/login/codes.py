@@ -150,11 +150,12 @@ class CodeSource:
     async def open_url_of(self, scene: str, app: App) -> str | None:
         """Return the URL that opens the phone app at the login with this scene, if there is one.
 
-        It is that of the app, or else the link in the provider's code.
+        It is that of the app, or of its `phone_app`, or else the link in the provider's code.
         """
-        if app.open_url:
-            return app.open_url.replace(SCENE_PLACEHOLDER, scene)
         try:
+            url = app.open_url or (await self._providers.account_owner(app)).open_url
+            if url:
+                return url.replace(SCENE_PLACEHOLDER, scene)
             return (await self._providers.get(app)).link(scene)
         except Unavailable:
             return None  # the code of a pool is shown without its provider

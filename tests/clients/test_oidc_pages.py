@@ -20,7 +20,7 @@ from tests.support.environment import free_port
 from tests.support.loop_clock import LoopClock
 from tests.support.oidc_provider import one_instance
 from tests.support.oidc_site import OIDCSite, add_site
-from tests.support.pages import NARROW, SCREENSHOTS, WAIT_MS, WIDE, keep, open_page, scene_on, shows
+from tests.support.pages import NARROW, WAIT_MS, WIDE, keep, open_page, scene_on, shows
 
 
 class Stage(NamedTuple):
@@ -299,15 +299,38 @@ async def test_pages_fit_in_each_look(
         assert await fits(page)
 
 
-async def test_phone_shows_advice_to_use_a_computer(
-    chromium: Browser, start_broker: StartBroker, tmp_path: Path
-) -> None:
-    phone = {"viewport": NARROW, "is_mobile": True, "has_touch": True}
-    async with staged(start_broker, tmp_path) as stage:
-        page = await open_page(chromium, stage.url(), **phone)
+HANDSET = {
+    "viewport": NARROW,
+    "is_mobile": True,
+    "has_touch": True,
+    "user_agent": "Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) AppleWebKit/605.1.15 "
+    "(KHTML, like Gecko) Version/18.0 Mobile/15E148 Safari/604.1",
+}
 
+
+@pytest.mark.parametrize("language", ["en-GB", "zh-CN"])
+async def test_phone_opens_the_app_and_signs_in(
+    chromium: Browser, start_broker: StartBroker, tmp_path: Path, language: str
+) -> None:
+    """A phone cannot scan its own screen. The link is that of the app whose phones may scan."""
+    app_url = "weixin://dl/business/?query=scene%3D{scene}"
+    async with staged(start_broker, tmp_path, open_url=app_url) as stage:
+        page = await open_page(chromium, stage.url(), locale=language, **HANDSET)
+        link = page.locator("scan-login a.open")
+        await expect(link).to_be_visible()
         await expect(page.locator(".handset")).to_be_visible()
-        await page.screenshot(path=SCREENSHOTS / "oidc-handset.png", animations="disabled")
+        await keep(page, f"oidc-handset-{language}")
+        assert await fits(page)
+        href = str(await link.get_attribute("href"))
+        prefix, _, end = app_url.partition("{scene}")
+        assert href.startswith(prefix)
+        scene = href.removeprefix(prefix).removesuffix(end)
+
+        async with PhoneClient(stage.site.provider.phones, "alice") as phone:
+            scanned = await phone.post("scan", {"scene": scene})
+            await phone.post("confirm", {"login_id": scanned.body["login_id"]})
+
+        await is_home(page)
 
 
 async def test_page_without_javascript_shows_the_reason(

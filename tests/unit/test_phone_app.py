@@ -44,6 +44,19 @@ async def test_phone_of_no_other_app_scans_a_login(
         await service.confirm(login.id, phone)
 
 
+@pytest.mark.parametrize("own", [None, "wiki://login?s={scene}"])
+async def test_login_opens_the_app_of_its_phones(
+    make_login_service: MakeService, own: str | None
+) -> None:
+    shop = replace(SHOP, open_url="shop://login?s={scene}")
+    service = make_login_service(apps=[shop, replace(WIKI, open_url=own)])
+
+    new_login = await service.begin("wiki", FIREFOX, has_socket=True)
+
+    url = own or "shop://login?s={scene}"
+    assert new_login.open_url == url.replace("{scene}", new_login.login.scene)
+
+
 async def test_phone_app_is_not_mutual(make_login_service: MakeService) -> None:
     service = make_login_service(apps=APPS)
     login, *_ = await service.begin("shop", FIREFOX, has_socket=True)
