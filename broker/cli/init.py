@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,17 +17,37 @@ if TYPE_CHECKING:
     from broker.cli.init_files import GeneratedFile
     from broker.cli.init_questions import Answers
 
-START = {
-    "systemd": "sudo cp {folder}/scan-login.service /etc/systemd/system/\n"
-    "  sudo systemctl enable --now scan-login",
-    "compose": "docker compose --project-directory {folder} up --wait",
+START: Mapping[str, Sequence[str]] = {
+    "systemd": (
+        "sudo install -D -m 0640 {folder}/scan-login.env /etc/scan-login/env",
+        "sudo cp {folder}/scan-login.service /etc/systemd/system/",
+        "sudo systemctl enable --now scan-login",
+    ),
+    "compose": (
+        "docker build -t scan-login FOLDER_OF_THE_SOURCES",
+        "docker compose --project-directory {folder} up --wait",
+    ),
 }
 
+START_PROXY = {
+    "caddy": "sudo cp {folder}/Caddyfile /etc/caddy/ && sudo systemctl reload caddy",
+    "nginx": "sudo cp {folder}/nginx.conf /etc/nginx/conf.d/scan-login.conf && "
+    "sudo systemctl reload nginx",
+}
+"""With systemd. Compose starts its proxy itself."""
+
 CHECK = {
-    "systemd": "sudo sh -c 'cd /var/lib/scan-login && set -a && . {folder}/scan-login.env && "
+    "systemd": "sudo sh -c 'cd /var/lib/scan-login && set -a && . /etc/scan-login/env && "
     "{program} doctor'",
     "compose": "docker compose --project-directory {folder} exec broker scan-login doctor",
 }
+
+HOMES = ("/home", "/root")
+"""Folders that the systemd unit hides (ProtectHome)."""
+
+HOME_NOTE = """
+The service cannot read the program or its Python below /home or /root. Install the broker into
+/opt/scan-login first, as docs/install.md describes, and run init with that program."""
 
 
 def init(
@@ -56,7 +77,7 @@ def init(
     program = str(Path(sys.executable).parent / "scan-login")
     settings = settings_for(answers)
     load_settings(None, **settings)  # raises InvalidSettings
-    generated = generate(answers, settings, program=program, folder=folder)
+    generated = generate(answers, settings, program=program)
     write(generated, folder, force=force)
     report(generated, answers, folder=folder, program=program)
 
@@ -88,9 +109,17 @@ def report(
     for file in generated:
         print(f"{folder / file.name}")
     page = next(file.text for file in generated if file.name == "login.html")
-    start, check = (
-        commands[answers["run_by"]].format(folder=folder, program=program)
-        for commands in (START, CHECK)
-    )
     print(f"\nThe login page, for {answers['origin']}:\n\n{page}")
-    print(f"Start the broker:\n\n  {start}\n\nThen check the installation:\n\n  {check}")
+    run_by, places = answers["run_by"], {"folder": shlex.quote(str(folder)), "program": program}
+    start = [*START[run_by]]
+    if run_by == "systemd" and answers["proxy"] in START_PROXY:
+        start.append(START_PROXY[answers["proxy"]])
+    print("\n  ".join(["Start the broker:\n", *start]).format(**places))
+    print(f"\nThen check the installation:\n\n  {CHECK[run_by]}".format(**places))
+    if run_by == "systemd" and is_in_a_home(program, os.path.realpath(sys.executable)):
+        print(HOME_NOTE)
+
+
+def is_in_a_home(*paths: str) -> bool:
+    """Return whether one of these files is below a folder that the systemd unit hides."""
+    return any(Path(path).is_relative_to(home) for path in paths for home in HOMES)

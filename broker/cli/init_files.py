@@ -6,7 +6,6 @@ import base64
 import secrets
 from collections.abc import Mapping
 from importlib.resources import files
-from pathlib import Path
 from typing import NamedTuple
 
 from broker.cli.init_questions import Answers, is_public
@@ -29,15 +28,13 @@ class GeneratedFile(NamedTuple):
     mode: int = 0o644
 
 
-def generate(
-    answers: Answers, settings: Mapping[str, str], *, program: str, folder: Path
-) -> list[GeneratedFile]:
+def generate(answers: Answers, settings: Mapping[str, str], *, program: str) -> list[GeneratedFile]:
     """Return the files for these answers.
 
     settings: of the broker, by name.
-    program: path of the command scan-login. folder: where the files will be.
+    program: path of the command scan-login.
     """
-    values = {**_values(answers), "program": program, "folder": str(folder)}
+    values = {**_values(answers), "program": program}
     generated = [
         GeneratedFile(SETTINGS_FILE, _settings_text(settings), 0o600),
         GeneratedFile("login.html", fill("login.html", values)),

@@ -15,6 +15,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from broker.cli.init import is_in_a_home
 from broker.cli.init_files import generate, settings_for
 from broker.cli.init_questions import QUESTIONS, read_answers
 from broker.cli.main import command
@@ -22,10 +23,14 @@ from broker.infrastructure.api.settings import APISettings
 from broker.settings import FIELDS, load_settings
 from tests.support.certificate import certificate
 from tests.support.commands import LIMIT, call, serving
+from tests.support.deployment import DEPLOY
 from tests.support.environment import ROOT, free_port, need
 from tests.support.logins import logs_in
 
-DEPLOY = (ROOT / "docs" / "deploy.md").read_text()
+PAGE = (ROOT / "docs" / "deploy.md").read_text()
+
+INSTALLED = "/opt/scan-login/bin/scan-login"
+"""The program of deploy/scan-login.service."""
 
 PUBLIC, LOCAL = "login.example.com", "127.0.0.1"
 
@@ -65,9 +70,7 @@ def write_answers(folder: Path, **answers: str) -> Path:
 def files_for(folder: Path, **chosen: str) -> dict[str, str]:
     """Return the text of each file for these answers."""
     answers = read_answers(write_answers(folder, **chosen))
-    generated = generate(
-        answers, settings_for(answers), program="/opt/scan-login/bin/scan-login", folder=folder
-    )
+    generated = generate(answers, settings_for(answers), program=INSTALLED)
     return {file.name: file.text for file in generated}
 
 
@@ -92,8 +95,7 @@ def test_every_combination_has_valid_files(
     if chosen["run_by"] == "compose":
         check_compose(files["compose.yaml"], settings[APISettings].trusted_proxies)
     else:
-        assert "ExecStart=/opt/scan-login/bin/scan-login serve\n" in files["scan-login.service"]
-        assert f"EnvironmentFile={tmp_path}/scan-login.env\n" in files["scan-login.service"]
+        assert files["scan-login.service"] == (DEPLOY / "scan-login.service").read_text()
 
 
 def check_compose(text: str, trusted_proxies: tuple[str, ...]) -> None:
@@ -110,6 +112,14 @@ def check_compose(text: str, trusted_proxies: tuple[str, ...]) -> None:
         assert trusted_proxies == (address,)
         assert ipaddress.ip_address(address) in ipaddress.ip_network(network["subnet"])
         assert "127.0.0.1:8000:8000" not in services["broker"]["ports"]
+
+
+def test_caddyfile_is_the_shipped_one_for_the_host(tmp_path: Path) -> None:
+    text = files_for(tmp_path, host=PUBLIC, proxy="caddy", provider="pretend")["Caddyfile"]
+
+    shipped = (DEPLOY / "Caddyfile").read_text().replace("{$DOMAIN:login.example}", PUBLIC)
+    shipped = shipped.replace("{$BROKERS:127.0.0.1:8000}", "127.0.0.1:8000")
+    assert text.partition("\n{\n")[2] == shipped.partition("\n{\n")[2] != ""
 
 
 @pytest.mark.parametrize("run_by", CHOICES["run_by"])
@@ -206,6 +216,30 @@ def test_init_prints_page_and_next_command(tmp_path: Path) -> None:
     assert "scan-login doctor" in done.stdout
 
 
+@pytest.mark.parametrize("proxy", ["caddy", "nginx"])
+def test_init_prints_the_start_of_service_and_proxy(tmp_path: Path, proxy: str) -> None:
+    file = write_answers(tmp_path, host=PUBLIC, provider="wechat", proxy=proxy)
+
+    done = call(tmp_path, "init", "--answers", str(file))
+
+    assert f"{tmp_path}/scan-login/scan-login.env /etc/scan-login/env\n" in done.stdout
+    assert "sudo systemctl enable --now scan-login\n" in done.stdout
+    assert f"sudo systemctl reload {proxy}\n" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("path", "is_hidden"),
+    [
+        (INSTALLED, False),
+        ("/usr/bin/python3", False),
+        ("/home/a/venv/bin/scan-login", True),
+        ("/root/.pyenv/versions/3.11.7/bin/python3.11", True),
+    ],
+)
+def test_program_in_a_home_is_noticed(path: str, is_hidden: bool) -> None:
+    assert is_in_a_home(INSTALLED, path) == is_hidden
+
+
 def test_existing_files_are_replaced_by_force_only(tmp_path: Path) -> None:
     words = ["init", "--answers", str(write_answers(tmp_path, host=LOCAL))]
     call(tmp_path, *words)
@@ -262,7 +296,7 @@ def test_pretend_on_public_host_needs_confirmation(tmp_path: Path) -> None:
 
 
 def test_documented_answers_are_accepted(tmp_path: Path) -> None:
-    [example] = re.findall(r"```toml\n(host = .*?)```", DEPLOY, re.DOTALL)
+    [example] = re.findall(r"```toml\n(host = .*?)```", PAGE, re.DOTALL)
     file = tmp_path / "answers.toml"
     file.write_text(example)
 
