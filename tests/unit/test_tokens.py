@@ -20,7 +20,7 @@ import jwt
 import pytest
 from msgspec.structs import replace
 
-from broker.infrastructure.crypto.secret_file import KeyFileError
+from broker.infrastructure.crypto.secret_file import KeyFileError, SecretFile
 from broker.login.delivery import token_claims
 from broker.login.model import State
 from broker.tokens.issuer import TokenIssuer
@@ -150,6 +150,22 @@ def test_key_file_is_readable_by_its_owner_only(tmp_path: Path, clock: Clock) ->
 
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert [file.name for file in tmp_path.iterdir()] == ["keys.json"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_file_written_by_root_keeps_its_owner(tmp_path: Path) -> None:
+    os.chown(tmp_path, 61_234, 61_234)
+    file = SecretFile(tmp_path / "keys.json")
+
+    file.create("new")
+    created = file.path.stat()
+    os.chown(file.path, 61_235, 61_235)
+    file.replace("rotated")
+    replaced = file.path.stat()
+
+    assert (created.st_uid, created.st_gid) == (61_234, 61_234)
+    assert (replaced.st_uid, replaced.st_gid) == (61_235, 61_235)
+    assert stat.S_IMODE(replaced.st_mode) == 0o600
 
 
 def test_restart_keeps_the_keys(tmp_path: Path, clock: Clock) -> None:

@@ -77,6 +77,7 @@ class SecretFile:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
+                _keep_owner(file.fileno(), self.path)
             move(draft, self.path)
         except FileExistsError:
             return False
@@ -85,6 +86,16 @@ class SecretFile:
         finally:
             Path(draft).unlink(missing_ok=True)
         return True
+
+
+def _keep_owner(descriptor: int, path: Path) -> None:
+    """Give a new file the owner of the file at `path`, or of the folder if there is none.
+
+    Operators run commands as root, and the broker's own user must be able to read the file.
+    """
+    owner = (path if path.exists() else path.parent).stat()
+    if os.geteuid() == 0 and owner.st_uid != 0:
+        os.fchown(descriptor, owner.st_uid, owner.st_gid)
 
 
 def _link(draft: str, path: Path) -> None:
