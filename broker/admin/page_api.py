@@ -1,10 +1,14 @@
-"""The admin page: one HTML file, one ES module and one style sheet."""
+"""The admin page: one HTML file, one style sheet, and ES modules.
+
+`admin.js` imports the modules of `static/admin`: one for each view, and what they share.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from aiohttp import hdrs, web
 
@@ -20,7 +24,11 @@ PAGE_POLICY = (
     "connect-src 'self' {images}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
-FILES: Mapping[str, str] = {"admin.js": "text/javascript", "admin.css": "text/css"}
+JAVASCRIPT = "text/javascript"
+
+FILES: Mapping[str, str] = {"admin.js": JAVASCRIPT, "admin.css": "text/css"}
+
+MODULES = tuple(path.name for path in (STATIC / "admin").glob("*.js"))
 
 
 class AdminPageAPI:
@@ -34,24 +42,38 @@ class AdminPageAPI:
         self._page = HTMLPage(
             STATIC / "admin.html", image_source=normalize_origin(public_url), policy=PAGE_POLICY
         )
-        self._files = {name: _file(name) for name in FILES}
+        self._files = {name: _file(STATIC / name, media_type) for name, media_type in FILES.items()}
+        self._modules = {name: _file(STATIC / "admin" / name, JAVASCRIPT) for name in MODULES}
 
     async def page(self, request: web.Request) -> web.Response:
         return self._page.render(self._values)
 
     async def file(self, name: str, request: web.Request) -> web.Response:
-        content, tag = self._files[name]
-        headers = {hdrs.CACHE_CONTROL: "no-cache", hdrs.ETAG: f'"{tag}"'}
-        if is_not_modified(request, tag):
+        return self._files[name].response(request)
+
+    async def module(self, request: web.Request, name: str) -> web.Response:
+        if name not in self._modules:
+            raise web.HTTPNotFound
+        return self._modules[name].response(request)
+
+
+class _File(NamedTuple):
+    content: bytes
+    tag: str
+    media_type: str
+
+    def response(self, request: web.Request) -> web.Response:
+        headers = {hdrs.CACHE_CONTROL: "no-cache", hdrs.ETAG: f'"{self.tag}"'}
+        if is_not_modified(request, self.tag):
             return web.Response(status=304, headers=headers)
         return web.Response(
-            body=content, content_type=FILES[name], charset="utf-8", headers=headers
+            body=self.content, content_type=self.media_type, charset="utf-8", headers=headers
         )
 
 
-def _file(name: str) -> tuple[bytes, str]:
-    content = (STATIC / name).read_bytes()
-    return content, hashlib.sha256(content).hexdigest()[:32]
+def _file(path: Path, media_type: str) -> _File:
+    content = path.read_bytes()
+    return _File(content, hashlib.sha256(content).hexdigest()[:32], media_type)
 
 
 def _handler(name: str) -> Callable[[AdminPageAPI, web.Request], Awaitable[web.Response]]:
@@ -80,5 +102,13 @@ ENDPOINTS = [
             response=media_type,
         )
         for name, media_type in FILES.items()
+    ),
+    Endpoint(
+        "GET",
+        "/admin/{name}",
+        AdminPageAPI.module,
+        role=ADMIN,
+        summary="A module of the admin page",
+        response=JAVASCRIPT,
     ),
 ]

@@ -273,10 +273,16 @@ async def test_page_has_a_strict_policy_and_no_cors(admin: Admin, broker: Runnin
     )
 
 
+@pytest.mark.parametrize("name", ["other.js", "..%2Fadmin.js", "texts.js%00"])
+async def test_unknown_module_of_the_page_is_missing(admin: Admin, name: str) -> None:
+    assert (await admin.ask("GET", f"/admin/{name}")).status == 404
+
+
 async def test_port_without_token_has_no_page(start_broker: StartBroker) -> None:
     broker = await start_broker()
+    paths = ("/", "/admin.js", "/admin/texts.js", "/logins")
 
     async with aiohttp.ClientSession(broker.admin) as http:
-        statuses = [(await http.get(path)).status for path in ("/", "/admin.js", "/logins")]
+        statuses = [(await http.get(path)).status for path in paths]
 
-    assert statuses == [404, 404, 404]
+    assert statuses == [404] * len(paths)

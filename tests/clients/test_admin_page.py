@@ -351,7 +351,7 @@ async def test_failed_unblock_is_reported(chromium: Browser, start_broker: Start
 
 
 def test_texts_have_one_value_for_each_name_and_language() -> None:
-    script = (ROOT / "broker/admin/static/admin.js").read_text()
+    script = (ROOT / "broker/admin/static/admin/texts.js").read_text()
     names = [
         re.findall(r'\b(\w+): "', script.split(f"const {language} = {{")[1].split("\n};")[0])
         for language in ("EN", "ZH")

@@ -252,6 +252,7 @@ def test_successful_responses_match_the_document(
         if name.startswith("GET ") and "{" not in name and name not in NEEDS_FIELDS:
             send(name)
     send("GET /scan-login-{version}.js", f"/scan-login-{__version__}.js")
+    send("GET /admin/{name}", "/admin/texts.js")
     change_apps(send)
     operate(send)
     use_phones(send)
