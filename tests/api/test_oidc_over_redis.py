@@ -24,11 +24,9 @@ from tests.support.oidc_app import (
     claims_of,
     relying_party,
 )
+from tests.support.oidc_browser import Page, ScanBrowser
 from tests.support.servers.redis import RedisServer, redis_program, running
 from tests.support.waiting import eventually
-
-RECORDS = ("code", "family", "families", "signin", "signins", "request")
-"""Kinds of keys of the provider."""
 
 
 @pytest.fixture
@@ -41,6 +39,13 @@ def redis() -> Iterator[RedisServer]:
 async def receiver() -> AsyncIterator[LogoutReceiver]:
     async with logout_receiver() as started:
         yield started
+
+
+RECORDS = {
+    *("login", "request", "code", "family", "families"),
+    *("signin", "signins", "signin-cookie", "signin-apps"),
+}
+"""Kinds of keys that a sign-in and the requests of its app use."""
 
 
 class Instances(NamedTuple):
@@ -192,7 +197,7 @@ async def test_refresh_stored_after_a_long_outage_can_be_repeated(
 
 
 async def round_trips(server: RedisServer, act: Callable[[], Awaitable[object]]) -> int:
-    """Return how many commands with keys of the provider `act` sends."""
+    """Return how many commands with keys of `RECORDS` `act` sends. Each waits for its answer."""
     with server.client().monitor() as monitor:
         await act()
         server.client().echo("the end")
@@ -201,15 +206,17 @@ async def round_trips(server: RedisServer, act: Callable[[], Awaitable[object]])
             command = monitor.next_command()
             if command["command"] == "ECHO the end":
                 return seen
-            kinds = {key.split(":")[2] for key in keys_of(command["command"])}
-            seen += bool(kinds & {*RECORDS}) and command["client_type"] != "lua"
+            is_counted = RECORDS & kinds_of_keys(command["command"])
+            seen += bool(is_counted) and command["client_type"] != "lua"
 
 
-def keys_of(command: str) -> list[str]:
-    return [word for word in command.split(" ") if word.startswith("scanlogin:{")]
+def kinds_of_keys(command: str) -> set[str]:
+    return {word.split(":")[2] for word in command.split(" ") if word.startswith("scanlogin:{")}
 
 
-async def test_requests_take_few_round_trips(instances: Instances, redis: RedisServer) -> None:
+async def test_token_requests_take_few_round_trips(
+    instances: Instances, redis: RedisServer
+) -> None:
     app, _ = instances
     former = await app.tokens()  # loads the scripts
     former = (await app.refresh(former["refresh_token"])).body
@@ -221,3 +228,57 @@ async def test_requests_take_few_round_trips(instances: Instances, redis: RedisS
     assert await round_trips(redis, lambda: app.userinfo(tokens["access_token"])) == 1
     assert await round_trips(redis, lambda: app.introspect(tokens["access_token"])) == 1
     assert await round_trips(redis, lambda: app.refresh(tokens["refresh_token"])) == 2
+
+
+class SignInCounts(NamedTuple):
+    """Round trips of an authorization request, and of the form of its sign-in page."""
+
+    authorize: int
+    login: int
+
+
+@pytest.mark.parametrize("mode", ["query", "form_post"])
+async def test_sign_in_takes_few_round_trips(
+    instances: Instances, redis: RedisServer, mode: str
+) -> None:
+    app, _ = instances
+    await app.tokens()  # loads the scripts
+    url = app.request_url(response_mode=mode)
+    pages: list[Page] = []
+
+    async with ScanBrowser(app.url) as browser:
+
+        async def authorize() -> None:
+            pages.append(await browser.open(url))
+
+        async def log_in() -> None:
+            pages.append(await browser.submit_login(pages[0], fields, follow=False))
+
+        authorized = await round_trips(redis, authorize)
+        fields = await browser.confirmed(pages[0], "alice", phone_app=app.id)
+        counts = SignInCounts(authorized, await round_trips(redis, log_in))
+
+    assert pages[1].status == {"query": 303, "form_post": 200}[mode]
+    assert counts == SignInCounts(authorize=1, login=6)
+
+
+async def test_sign_in_without_scan_takes_few_round_trips(
+    instances: Instances, redis: RedisServer
+) -> None:
+    app, _ = instances
+    await app.admin.ask("PATCH", f"/apps/{app.id}", {"sso": True})
+    url = app.request_url()
+
+    async with ScanBrowser(app.url) as browser:
+
+        async def is_silent() -> bool:
+            page = await browser.http.get(url, allow_redirects=False)
+            return page.status == 303
+
+        async def sign_in() -> None:
+            assert await is_silent()
+
+        await browser.redirect_after_sign_in(url, "alice", phone_app=app.id)
+        await eventually(is_silent)  # loads the scripts
+
+        assert await round_trips(redis, sign_in) == 3
