@@ -9,7 +9,7 @@ import resource
 import tempfile
 import time
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -25,6 +25,10 @@ IDLE_POLL_INTERVAL = 0.5
 TICK_MS = 1000 / os.sysconf("SC_CLK_TCK")
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 SCRIPTS = ("eval", "evalsha")
+UNCOUNTED = ("PING", "PUBLISH", "HELLO", "CLIENT", "TIME", "EVAL", "SCRIPT")
+"""Pings, notices, new connections, and a script that Redis gets the first time."""
+
+END_OF_ACT = "end-of-act"
 TCP_LISTEN = "0A"
 URL = re.compile(r"http://[\w.]+:\d+")
 
@@ -53,6 +57,21 @@ class Fleet(NamedTuple):
         with self.redis.client() as client:
             stats = client.info("commandstats")
         return sum(stats.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in SCRIPTS)
+
+    async def redis_commands(self, act: Callable[[], Awaitable[object]]) -> int:
+        """Run `act`, and return how many commands the servers sent to Redis meanwhile.
+
+        Commands of a script are not counted, nor are those that keep connections.
+        """
+        assert self.redis is not None
+        with self.redis.client() as client, client.monitor() as monitor:
+            await act()
+            self.redis.client().echo(END_OF_ACT)
+            seen = 0
+            while END_OF_ACT not in (command := monitor.next_command())["command"]:
+                name = command["command"].partition(" ")[0].upper()
+                seen += command["client_type"] != "lua" and name not in UNCOUNTED
+            return seen
 
     def ports(self) -> set[int]:
         """The ports of the servers: those of `urls` and the admin ports."""

@@ -9,10 +9,13 @@ from bench.benchmarks import Benchmark, Figures, Runs, Setup
 from bench.benchmarks.compare import judge, median_of
 from bench.fleet import Fleet, Meter
 from bench.load import LOST, gather_limited, run_concurrently
-from bench.targets.oidc import BrokerOIDC, IssuedCode, OIDCProvider
+from bench.targets.oidc import BrokerOIDC, IssuedCode, OIDCProvider, SignInApp
 
 CONCURRENCY = 16
 BAR = 1.0
+SAMPLES = 5
+"""Sign-ins of which the commands are counted. Periodic work adds commands to some."""
+
 CODE_BARS = {"broker-oidc": 2.2, "broker-oidc-es256": 1.5}
 """Milliseconds of CPU for the exchange of a code. One RS256 signature takes 0.66 ms."""
 
@@ -67,6 +70,7 @@ class OIDCSignIn(Benchmark):
         meter = Meter(fleet)
         count = await exchange_all()
         until_token = meter.read()
+        commands = [await self._redis_commands(fleet, app, number) for number in range(SAMPLES)]
         await app.close()
         first, second = until_code.servers / count, until_token.servers / count
         return {
@@ -74,9 +78,16 @@ class OIDCSignIn(Benchmark):
             EXCHANGE: second,
             WHOLE: first + second,
             "Redis, ms per sign-in": (until_code.redis + until_token.redis) / count,
+            "Redis commands per sign-in": min(commands),
             "sign-ins per second": count / elapsed,
             LOST: result.lost.total(),
         }
+
+    async def _redis_commands(self, fleet: Fleet, app: SignInApp, number: int) -> int:
+        async def sign_in() -> None:
+            await app.exchange(number, await app.sign_in(number))
+
+        return await fleet.redis_commands(sign_in)
 
     def verdict(self, runs: Runs) -> list[str]:
         lines = []
