@@ -47,11 +47,14 @@ FULL: dict[str, Any] = {
         "begins_per_minute": 12_000_000,
         "drain": 2.5,
         "signin_remember": True,
+        "files_url": "s3://bucket/files",
     },
+    "environment": {"AWS_REGION": "eu-west-1"},
     "secret": {
         **VALUES["secret"],
         "name": "keys",
         "data": {"keys.json": "{}", "seal.json": "{}", "state": "redis://a", "records": "b"},
+        "environment": {"AWS_SECRET_ACCESS_KEY": "s3-secret"},
     },
     "ingress": {"className": "nginx", "tlsSecretName": "certificate"},
     "metrics": {"serviceMonitor": True, "rules": True, "labels": {"release": "prometheus"}},
@@ -95,7 +98,7 @@ def test_variables_of_chart_are_settings(values: Mapping[str, Any]) -> None:
     names = {one["name"].removesuffix("_FILE") for item in workloads for one in variables_of(item)}
 
     assert "SCAN_LOGIN_STATE_URL" in names
-    assert names - known == set()
+    assert {name for name in names if not name.startswith("AWS_")} - known == set()
 
 
 def changed(path: str, value: object) -> dict[str, Any]:
@@ -124,6 +127,8 @@ def changed(path: str, value: object) -> dict[str, Any]:
         ("replicas", 0),
         ("ingress.classname", "nginx"),
         ("secret.settings.state_url", "a/b"),
+        ("settings.files_url", "file:///var/lib/scan-login/files"),
+        ("environment.SCAN_LOGIN_PORT", "8001"),
     ],
 )
 def test_invalid_value_is_refused(path: str, value: object) -> None:
@@ -151,6 +156,15 @@ def test_numbers_are_written_as_settings_read_them() -> None:
     assert values["SCAN_LOGIN_BEGINS_PER_MINUTE"] == "12000000"
     assert values["SCAN_LOGIN_DRAIN"] == "2.5"
     assert values["SCAN_LOGIN_SIGNIN_REMEMBER"] == "true"
+
+
+def test_credentials_of_a_store_reach_the_pods() -> None:
+    deployment = of_kind(render(FULL), "Deployment")
+    variables = {one["name"]: one for one in variables_of(deployment)}
+
+    assert variables["AWS_REGION"]["value"] == "eu-west-1"
+    secret = variables["AWS_SECRET_ACCESS_KEY"]["valueFrom"]["secretKeyRef"]
+    assert secret == {"name": "keys", "key": "s3-secret"}
 
 
 def test_chart_has_version_of_broker() -> None:

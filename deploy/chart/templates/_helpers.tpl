@@ -82,4 +82,12 @@ readOnlyRootFilesystem: true
 - name: SCAN_LOGIN_{{ upper $name }}_FILE
   value: /run/secrets/scan-login/{{ $entry }}
 {{- end }}
+{{- range $name, $value := .Values.environment }}
+- name: {{ $name }}
+  value: {{ quote $value }}
+{{- end }}
+{{- range $name, $entry := .Values.secret.environment }}
+- name: {{ $name }}
+  valueFrom: {secretKeyRef: {name: {{ include "scan-login.secret" $ }}, key: {{ $entry }}}}
+{{- end }}
 {{- end }}
