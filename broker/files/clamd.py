@@ -27,13 +27,27 @@ class ClamdScanner:
         self._socket = socket
 
     async def open(self) -> ClamdScan:
-        with _failures("connect"):
-            async with asyncio.timeout(SCAN_TIMEOUT):
-                reader, writer = await asyncio.open_unix_connection(
-                    self._socket, limit=ANSWER_MAX_BYTES
-                )
+        reader, writer = await self._connect()
         writer.write(b"zINSTREAM\0")
         return ClamdScan(reader, writer)
+
+    async def ping(self) -> None:
+        """Raises ScannerUnavailable if the daemon does not answer."""
+        reader, writer = await self._connect()
+        try:
+            with _failures("ping"):
+                async with asyncio.timeout(SCAN_TIMEOUT):
+                    writer.write(b"zPING\0")
+                    answer = await reader.readuntil(b"\0")
+        finally:
+            writer.close()
+        if answer != b"PONG\0":
+            raise ScannerUnavailable("clamd: ping: unexpected answer")
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        with _failures("connect"):
+            async with asyncio.timeout(SCAN_TIMEOUT):
+                return await asyncio.open_unix_connection(self._socket, limit=ANSWER_MAX_BYTES)
 
 
 class ClamdScan:

@@ -83,7 +83,12 @@ async def running_clamd(path: Path, verdict: Verdict = judge) -> AsyncIterator[l
     contents: list[bytes] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        assert await reader.readuntil(b"\0") == b"zINSTREAM\0"
+        command = await reader.readuntil(b"\0")
+        if command == b"zPING\0":
+            writer.write(b"PONG\0")
+            writer.close()
+            return
+        assert command == b"zINSTREAM\0"
         content = b""
         while size := struct.unpack("!I", await reader.readexactly(4))[0]:
             content += await reader.readexactly(size)

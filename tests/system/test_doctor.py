@@ -24,6 +24,7 @@ from tests.support.certificate import certificate
 from tests.support.commands import Call, run, serving
 from tests.support.doctor import examine, own_address, relay
 from tests.support.environment import free_port, shifted
+from tests.support.files import running_clamd
 from tests.support.servers.redis import KEPT, PLAIN, RedisServer, redis_program, running
 from tests.support.webhook import OTHER_SECRET, SECRET
 from tests.support.wechat import pretending
@@ -399,6 +400,55 @@ async def test_failing_webhook_is_found(check: str) -> None:
     closed = await examine(check, **webhook_settings(check, f"http://127.0.0.1:{free_port()}/hook"))
 
     assert [outcome(one) for one in (working, refusing, closed)] == [OK, FAILED, FAILED]
+
+
+async def test_failing_webhook_of_files_is_found(call: Call) -> None:
+    await asyncio.to_thread(call, "app", "add", "red")
+
+    async def check(url: str) -> CheckResult:
+        await asyncio.to_thread(call, "app", "set", "red", "--files-url", url)
+        return await examine("webhooks: files", webhooks_private=True)
+
+    without_secret = await check("https://a.example/hook")
+    await asyncio.to_thread(call, "app", "rotate-webhook-secret", "red")
+    async with receiver(403) as url:
+        working = await check(url)
+    async with receiver(401) as url:
+        refusing = await check(url)
+
+    assert [outcome(one) for one in (without_secret, working, refusing)] == [FAILED, OK, FAILED]
+    assert "rotate-webhook-secret red" in without_secret.fix
+
+
+# Files
+
+
+async def test_store_that_cannot_be_listed_is_found(tmp_path: Path) -> None:
+    folder = tmp_path / "files"
+
+    missing = await examine("files: store", files_url=folder.as_uri())
+    is_untouched = not folder.exists()
+    folder.mkdir()
+    working = await examine("files: store", files_url=folder.as_uri())
+    closed = await examine(
+        "files: store",
+        files_url="s3://bucket/files",
+        files_endpoint=f"http://127.0.0.1:{free_port()}",
+    )
+
+    assert [outcome(one) for one in (missing, working, closed)] == [OK, OK, FAILED]
+    assert is_untouched
+
+
+async def test_scanner_that_does_not_answer_is_found(tmp_path: Path) -> None:
+    socket = tmp_path / "clamd"
+    settings = {"files_url": tmp_path.as_uri(), "clamd": socket}
+
+    async with running_clamd(socket):
+        working = await examine("files: scanner", **settings)
+    stopped = await examine("files: scanner", **settings)
+
+    assert [outcome(one) for one in (working, stopped)] == [OK, FAILED]
 
 
 # Discovery

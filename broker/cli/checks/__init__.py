@@ -8,6 +8,7 @@ state.py         state, bus and clocks
 records.py       database and seal keys
 keys.py          signing keys
 provider.py      provider
+files.py         store of files, and virus scanner
 webhooks.py      servers of sites that the broker calls
 discovery.py     metadata and key set at the public URL
 

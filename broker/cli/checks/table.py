@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from broker.cli.checks import (
     discovery,
+    files,
     keys,
     provider,
     public_url,
@@ -21,6 +22,7 @@ VALUES = "settings: values"
 ANSWER = "public URL: answer"
 STATE = "state: round trip"
 TABLES = "records: tables"
+SEAL_KEYS = "records: seal keys"
 KEY_FILE = "keys: file"
 
 CLOCK_FIX = "run chrony or systemd-timesyncd on both machines"
@@ -101,7 +103,7 @@ CHECKS: Sequence[Check] = (
         (VALUES,),
     ),
     Check(
-        "records: seal keys",
+        SEAL_KEYS,
         records.check_seal_keys,
         "restore the seal file from a backup, or set the secrets again with scan-login app set",
         (TABLES,),
@@ -121,6 +123,19 @@ CHECKS: Sequence[Check] = (
         (VALUES,),
     ),
     Check(
+        "files: store",
+        files.check_store,
+        f"correct {PREFIX}FILES_URL, and give the broker's user permission to read, write, list "
+        "and delete; see docs/files.md",
+        (VALUES,),
+    ),
+    Check(
+        "files: scanner",
+        files.check_scanner,
+        f"start clamd, and let the broker's user connect to the socket in {PREFIX}CLAMD",
+        (VALUES,),
+    ),
+    Check(
         "webhooks: directory",
         webhooks.check_directory,
         "start the site's server, and give it the secret of the broker; see docs/users.md",
@@ -137,6 +152,12 @@ CHECKS: Sequence[Check] = (
         webhooks.check_chat,
         "start the site's server, and answer room.admit; see docs/chat.md",
         (VALUES,),
+    ),
+    Check(
+        "webhooks: files",
+        webhooks.check_files,
+        "start the app's server, and answer file.offered; see docs/files.md",
+        (SEAL_KEYS,),
     ),
     Check(
         "webhooks: audit",

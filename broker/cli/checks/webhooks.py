@@ -1,6 +1,7 @@
 """Checks of the servers of sites that the broker calls.
 
-The requests have the signatures of real ones. They name a person and a room that do not exist.
+The requests have the signatures of real ones. They name a person, a room and a file that do not
+exist.
 """
 
 from __future__ import annotations
@@ -21,6 +22,17 @@ from broker.providers.settings import ProviderSettings
 from broker.tunnels.ports import CallbackFailed
 
 NOBODY = "scan-login-doctor"
+
+OFFER: Mapping[str, object] = {
+    "openid": NOBODY,
+    "subject": None,
+    "size": 1,
+    "media_type": "image/png",
+    "purpose": "",
+    "sha256": "0" * 64,
+}
+
+ROTATE = "run scan-login app rotate-webhook-secret {}, and give the secret to the app's server"
 
 ANSWERS = (200, 403, 404)
 """The statuses of a decision."""
@@ -60,6 +72,28 @@ async def check_chat(installation: Installation) -> str:
         allow_private_address=_is_private_allowed(installation),
         answers=ANSWERS,
     )
+
+
+async def check_files(installation: Installation) -> str:
+    """Send `file.offered` to the URL of each app. The app default has none."""
+    records = installation.records
+    apps = [] if records is None else [one.app for one in await records.app_admin.list()]
+    asked = {app.id: app.files_url for app in apps if app.files_url}
+    if records is None or not asked:
+        raise Skipped("no app decides about files")
+    for app_id, url in asked.items():
+        secrets = records.apps.webhook_secrets(app_id)
+        if not secrets:
+            raise Failed(f"the app {app_id} has no webhook secret", ROTATE.format(app_id))
+        await _ask(
+            url,
+            "file.offered",
+            {**OFFER, "app": app_id},
+            secrets=secrets,
+            allow_private_address=_is_private_allowed(installation),
+            answers=(200, 403),
+        )
+    return f"file.offered is answered for {', '.join(asked)}"
 
 
 async def check_audit(installation: Installation) -> str:
