@@ -27,6 +27,7 @@ from broker.infrastructure.api.application import build_application
 from broker.infrastructure.api.client_address import Caller, ClientAddresses
 from broker.infrastructure.api.cors import allow_cors
 from broker.infrastructure.api.mounted import Mounted, ReadinessCheck, Resource, SocketRoute
+from broker.infrastructure.api.openapi import public_openapi_route
 from broker.infrastructure.api.rate_limit import RateLimiter
 from broker.infrastructure.api.settings import APISettings
 from broker.infrastructure.background import BackgroundTask
@@ -68,6 +69,9 @@ from broker.wafer.mount import mount as mount_wafer
 from broker.widget.mount import mount as mount_widget
 
 log = structlog.get_logger()
+
+TITLE = "Scan-login broker"
+"""Of the OpenAPI documents."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,9 +278,10 @@ def _build_admin(settings: Settings, mounted: Mounted) -> web.Application:
     url = settings[AdminSettings].admin_url
     names = settings[ServerSettings].admin_host.split(",")
     hosts = AllowedHosts([*names, *([urlsplit(url).hostname or ""] if url else [])])
+    public = public_openapi_route(TITLE, mounted.routes, settings[ServerSettings].public_url)
     application = build_application(
-        mounted.admin_routes,
-        title="Scan-login broker: administration",
+        [*mounted.admin_routes, public],
+        title=f"{TITLE}: administration",
         public_url=None,
         check=lambda request: hosts.check(request.host, request.path),
     )
@@ -293,7 +298,7 @@ def _build_public(context: Context, mounted: Mounted) -> web.Application:
     public_url = context.settings[ServerSettings].public_url
     application = build_application(
         mounted.routes,
-        title="Scan-login broker",
+        title=TITLE,
         public_url=public_url,
         check=context.drain.check_handshake,
         prepare=[allow_cors(lambda origin: origin in context.apps.origins(), READABLE_BY_PAGES)],

@@ -54,6 +54,7 @@ ENDPOINTS = [
         ConfigAPI.list,
         role=ADMIN,
         auth=OPERATOR,
+        operation_id="listSettings",
         summary="List the settings and their sources",
         response=ConfigResponse,
     ),

@@ -63,6 +63,7 @@ ENDPOINTS = [
         EventsAPI.stream,
         role=ADMIN,
         auth=OPERATOR,
+        operation_id="streamEvents",
         summary="The events of the answering instance, as server-sent events",
         response="text/event-stream",
         errors=(TooManyWatchers,),

@@ -5,16 +5,14 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from aiohttp import hdrs, web
+from aiohttp import web
 
-from broker.infrastructure.api.endpoint import ADMIN, Endpoint
+from broker.infrastructure.api.endpoint import ADMIN, BoundHandler, Endpoint
 from broker.infrastructure.api.pages import HTMLPage
-from broker.infrastructure.api.static import is_not_modified
+from broker.infrastructure.api.static import serve_own_file
 from broker.infrastructure.fields import normalize_origin
 
 STATIC = Path(__file__).parent / "static"
@@ -26,7 +24,16 @@ PAGE_POLICY = (
 
 JAVASCRIPT = "text/javascript"
 
-FILES: Mapping[str, str] = {"admin.js": JAVASCRIPT, "admin.css": "text/css"}
+
+class PageFile(NamedTuple):
+    media_type: str
+    operation_id: str
+
+
+FILES = {
+    "admin.js": PageFile(JAVASCRIPT, "getAdminScript"),
+    "admin.css": PageFile("text/css", "getAdminStyles"),
+}
 
 MODULES = tuple(path.name for path in (STATIC / "admin").glob("*.js"))
 
@@ -42,42 +49,27 @@ class AdminPageAPI:
         self._page = HTMLPage(
             STATIC / "admin.html", image_source=normalize_origin(public_url), policy=PAGE_POLICY
         )
-        self._files = {name: _file(STATIC / name, media_type) for name, media_type in FILES.items()}
-        self._modules = {name: _file(STATIC / "admin" / name, JAVASCRIPT) for name in MODULES}
+        self._files = {
+            name: serve_own_file(STATIC / name, file.media_type) for name, file in FILES.items()
+        }
+        self._modules = {
+            name: serve_own_file(STATIC / "admin" / name, JAVASCRIPT) for name in MODULES
+        }
 
     async def page(self, request: web.Request) -> web.Response:
         return self._page.render(self._values)
 
-    async def file(self, name: str, request: web.Request) -> web.Response:
-        return self._files[name].response(request)
+    async def file(self, name: str, request: web.Request) -> web.StreamResponse:
+        return await self._files[name](request)
 
-    async def module(self, request: web.Request, name: str) -> web.Response:
+    async def module(self, request: web.Request, name: str) -> web.StreamResponse:
         if name not in self._modules:
             raise web.HTTPNotFound
-        return self._modules[name].response(request)
+        return await self._modules[name](request)
 
 
-class _File(NamedTuple):
-    content: bytes
-    tag: str
-    media_type: str
-
-    def response(self, request: web.Request) -> web.Response:
-        headers = {hdrs.CACHE_CONTROL: "no-cache", hdrs.ETAG: f'"{self.tag}"'}
-        if is_not_modified(request, self.tag):
-            return web.Response(status=304, headers=headers)
-        return web.Response(
-            body=self.content, content_type=self.media_type, charset="utf-8", headers=headers
-        )
-
-
-def _file(path: Path, media_type: str) -> _File:
-    content = path.read_bytes()
-    return _File(content, hashlib.sha256(content).hexdigest()[:32], media_type)
-
-
-def _handler(name: str) -> Callable[[AdminPageAPI, web.Request], Awaitable[web.Response]]:
-    async def serve(api: AdminPageAPI, request: web.Request) -> web.Response:
+def _handler(name: str) -> BoundHandler:
+    async def serve(api: AdminPageAPI, request: web.Request) -> web.StreamResponse:
         return await api.file(name, request)
 
     return serve
@@ -89,6 +81,7 @@ ENDPOINTS = [
         "/",
         AdminPageAPI.page,
         role=ADMIN,
+        operation_id="showAdminPage",
         summary="The admin page",
         response="text/html",
     ),
@@ -98,16 +91,18 @@ ENDPOINTS = [
             f"/{name}",
             _handler(name),
             role=ADMIN,
+            operation_id=file.operation_id,
             summary="A file of the admin page",
-            response=media_type,
+            response=file.media_type,
         )
-        for name, media_type in FILES.items()
+        for name, file in FILES.items()
     ),
     Endpoint(
         "GET",
         "/admin/{name}",
         AdminPageAPI.module,
         role=ADMIN,
+        operation_id="getAdminModule",
         summary="A module of the admin page",
         response=JAVASCRIPT,
     ),

@@ -216,6 +216,7 @@ ENDPOINTS = [
         LoginDeviceAPI.begin,
         role="oauth",
         auth=CLIENT,
+        operation_id="beginLogin",
         summary="Begin a login (RFC 8628)",
         request=DeviceAuthorizationRequest,
         request_in=FORM,

@@ -152,6 +152,7 @@ ENDPOINTS = [
         DEVICE_PAGE_PATH,
         DevicePageAPI.show,
         role="oauth",
+        operation_id="showDevicePage",
         summary="The page that shows a device's login",
         request=DevicePageQuery,
         request_in=QUERY,

@@ -93,6 +93,7 @@ ENDPOINTS = [
         InstancesAPI.list,
         role=ADMIN,
         auth=OPERATOR,
+        operation_id="listInstances",
         summary="List the instances that share the state",
         response=InstancesResponse,
     ),

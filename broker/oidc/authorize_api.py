@@ -254,14 +254,15 @@ ENDPOINTS = [
         AUTHORIZATION_PATH,
         handler,
         role="oidc",
+        operation_id=operation_id,
         summary="Show the sign-in page, or send the browser back to the app",
         response="text/html",
         status=status,
         page_statuses=PAGE_STATUSES,
         errors=(RateLimited,),
     )
-    for method, handler, status in (
-        ("GET", AuthorizeAPI.get, 200),
-        ("POST", AuthorizeAPI.post, 303),
+    for method, operation_id, handler, status in (
+        ("GET", "authorize", AuthorizeAPI.get, 200),
+        ("POST", "authorizeByForm", AuthorizeAPI.post, 303),
     )
 ]

@@ -149,13 +149,25 @@ def metadata(public_url: str, *, has_openid: bool) -> MetadataResponse:
     return document
 
 
-def _endpoint(path: str, summary: str) -> Endpoint:
+def _endpoint(path: str, operation_id: str, summary: str) -> Endpoint:
     return Endpoint(
-        "GET", path, DiscoveryAPI.show, role=PUBLIC, summary=summary, response=MetadataResponse
+        "GET",
+        path,
+        DiscoveryAPI.show,
+        role=PUBLIC,
+        operation_id=operation_id,
+        summary=summary,
+        response=MetadataResponse,
     )
 
 
 ENDPOINTS = [
-    _endpoint(OPENID_CONFIGURATION_PATH, "The metadata of the OpenID Connect provider"),
-    _endpoint(METADATA_PATH, "The metadata of the authorization server (RFC 8414)"),
+    _endpoint(
+        OPENID_CONFIGURATION_PATH,
+        "getOpenIDConfiguration",
+        "The metadata of the OpenID Connect provider",
+    ),
+    _endpoint(
+        METADATA_PATH, "getServerMetadata", "The metadata of the authorization server (RFC 8414)"
+    ),
 ]

@@ -119,6 +119,7 @@ ENDPOINTS = [
         IntrospectionAPI.introspect,
         role="oidc",
         auth=CLIENT,
+        operation_id="introspectToken",
         summary="Return whether a token works now, and its claims (RFC 7662)",
         request=TokenFields,
         request_in=FORM,

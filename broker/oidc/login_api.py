@@ -165,6 +165,7 @@ ENDPOINTS = [
         LOGIN_PATH,
         LoginFormAPI.post,
         role="oidc",
+        operation_id="submitLoginPage",
         summary="Complete or cancel the request of the sign-in page",
         response="text/html",
         status=303,

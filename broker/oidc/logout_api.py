@@ -131,9 +131,13 @@ ENDPOINTS = [
         END_SESSION_PATH,
         handler,
         role="oidc",
+        operation_id=operation_id,
         summary="Sign out, and return to the app",
         response="text/html",
         page_statuses=PAGE_STATUSES,
     )
-    for method, handler in (("GET", LogoutAPI.get), ("POST", LogoutAPI.post))
+    for method, operation_id, handler in (
+        ("GET", "signOut", LogoutAPI.get),
+        ("POST", "signOutByForm", LogoutAPI.post),
+    )
 ]

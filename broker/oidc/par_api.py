@@ -100,6 +100,7 @@ ENDPOINTS = [
         PushedRequestAPI.push,
         role="oidc",
         auth=CLIENT,
+        operation_id="pushAuthorizationRequest",
         summary="Push an authorization request (RFC 9126)",
         request=PushedRequestFields,
         request_in=FORM,

@@ -52,6 +52,7 @@ ENDPOINTS = [
         RevocationAPI.revoke,
         role="oidc",
         auth=CLIENT,
+        operation_id="revokeToken",
         summary="End the tokens of a grant (RFC 7009)",
         request=TokenFields,
         request_in=FORM,

@@ -82,6 +82,7 @@ ENDPOINTS = [
         role="oauth",
         other_roles=("oidc",),
         auth=CLIENT,
+        operation_id="requestToken",
         summary="Exchange a grant for tokens, or get the progress of a login (RFC 6749, RFC 8628)",
         request=TokenRequest,
         request_in=FORM,
@@ -108,6 +109,7 @@ ENDPOINTS = [
         TokenAPI.preflight,
         role="oauth",
         other_roles=("oidc",),
+        operation_id="allowCrossOrigin",
         summary="Allow pages of other origins (CORS)",
     ),
 ]

@@ -19,7 +19,13 @@ from broker.tokens.errors import InvalidToken
 from broker.tokens.issuer import TokenIssuer, VerifiedAccessToken
 
 ACCESS_TOKEN = Auth(
-    {"accessToken": {"type": "http", "scheme": "bearer", "description": "an access token"}},
+    {
+        "accessToken": {
+            "type": "http",
+            "scheme": "bearer",
+            "description": "an access token of the user",
+        }
+    },
     alternatives=(("accessToken",),),
     errors=(InvalidToken,),
 )
@@ -74,12 +80,13 @@ async def read_bearer_token(http: web.Request) -> str:
     return token.strip()
 
 
-def _endpoint(method: str, summary: str) -> Endpoint:
+def _endpoint(method: str, operation_id: str, summary: str) -> Endpoint:
     return Endpoint(
         method,
         USERINFO_PATH,
         UserinfoAPI.userinfo,
         role="oidc",
+        operation_id=operation_id,
         summary=summary,
         auth=ACCESS_TOKEN,
         response=dict[str, Any],
@@ -88,6 +95,6 @@ def _endpoint(method: str, summary: str) -> Endpoint:
 
 
 ENDPOINTS = [
-    _endpoint("GET", "The claims of the user of an access token"),
-    _endpoint("POST", "The claims of the user; the token may be in the form"),
+    _endpoint("GET", "getUserinfo", "The claims of the user of an access token"),
+    _endpoint("POST", "getUserinfoByForm", "The claims of the user; the token may be in the form"),
 ]

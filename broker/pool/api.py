@@ -42,6 +42,7 @@ ENDPOINTS = [
         "/codes/{key}",
         PicturesAPI.show,
         role=PUBLIC,
+        operation_id="getCodePicture",
         summary="The picture of a code that was drawn in advance",
         response="image/*",
         errors=(PictureNotFound, PicturesUnavailable),

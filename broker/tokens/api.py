@@ -33,6 +33,7 @@ ENDPOINTS = [
         KEY_SET_PATH,
         KeySetAPI.key_set,
         role=PUBLIC,
+        operation_id="getKeySet",
         summary="The keys that verify tokens (RFC 7517)",
         response=KeySetResponse,
     ),

@@ -45,6 +45,7 @@ ENDPOINTS = [
         UserPhoneAPI.register,
         role="phone",
         auth=PHONE,
+        operation_id="registerPhone",
         summary="Register the phone's user with an invitation",
         request=RegisterRequest,
         response=RegisterResponse,

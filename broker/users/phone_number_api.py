@@ -79,6 +79,7 @@ ENDPOINTS = [
         PhoneNumberAPI.share,
         role="phone",
         auth=PHONE,
+        operation_id="sharePhoneNumber",
         summary="Store the phone number that the user shares",
         request=PhoneNumberRequest,
         response=PhoneNumberResponse,

@@ -225,9 +225,10 @@ ENDPOINTS = [
         WaferSessionsAPI.call,
         role="wafer",
         auth=BUSINESS_NETWORK,
+        operation_id=f"callWaferSessions{suffix}",
         summary=f"Open or check a session{of_app}, for a Wafer server SDK",
         request=SessionCallRequest,
         response=SessionCallResponse,
     )
-    for prefix, of_app in (("", ""), (APP_PREFIX, " of an app"))
+    for prefix, suffix, of_app in (("", "", ""), (APP_PREFIX, "OfApp", " of an app"))
 ]

@@ -254,14 +254,15 @@ ENDPOINTS = [
         handler,
         role="wafer",
         auth=SIGNED,
+        operation_id=operation_id + suffix,
         summary=f"{summary}{of_app}, for a Wafer server SDK",
         request=TunnelCallRequest,
         response=TunnelCallResponse,
         body_max_bytes=PUSH_MAX_BYTES,
     )
-    for path, handler, summary in (
-        ("/get/wsurl", WaferTunnelsAPI.create, "Create a tunnel"),
-        ("/ws/push", WaferTunnelsAPI.push, "Send packets to tunnels"),
+    for path, operation_id, handler, summary in (
+        ("/get/wsurl", "createWaferTunnel", WaferTunnelsAPI.create, "Create a tunnel"),
+        ("/ws/push", "pushToWaferTunnels", WaferTunnelsAPI.push, "Send packets to tunnels"),
     )
-    for prefix, of_app in (("", ""), (APP_PREFIX, " of an app"))
+    for prefix, suffix, of_app in (("", "", ""), (APP_PREFIX, "OfApp", " of an app"))
 ]

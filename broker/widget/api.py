@@ -25,30 +25,40 @@ YEAR = 365 * DAY
 class WidgetFile(NamedTuple):
     path: str
     file: StaticFile
+    operation_id: str
     summary: str
 
 
 FILES = (
     WidgetFile(
-        "/scan-login.js", StaticFile(STATIC / "scan-login.js", JAVASCRIPT, 300), "The widget"
+        "/scan-login.js",
+        StaticFile(STATIC / "scan-login.js", JAVASCRIPT, 300),
+        "getWidget",
+        "The widget",
     ),
     WidgetFile(
         f"/scan-login-{{version:{re.escape(__version__)}}}.js",
         StaticFile(STATIC / "scan-login.js", JAVASCRIPT, YEAR, immutable=True),
+        "getVersionedWidget",
         "The widget of the broker's version, for subresource integrity",
     ),
     WidgetFile(
         "/socket.io/socket.io.min.js",
         StaticFile(VENDOR / "socket.io.min.js", JAVASCRIPT, DAY),
+        "getSocketIOClient",
         "The official Socket.IO client",
     ),
     WidgetFile(
         "/socket.io/socket.io.esm.min.js",
         StaticFile(VENDOR / "socket.io.esm.min.js", JAVASCRIPT, DAY),
+        "getSocketIOModule",
         "The official Socket.IO client as a module",
     ),
     WidgetFile(
-        "/page.css", StaticFile(STATIC / "page.css", "text/css", 300), "The style sheet of pages"
+        "/page.css",
+        StaticFile(STATIC / "page.css", "text/css", 300),
+        "getPageStyles",
+        "The style sheet of pages",
     ),
 )
 
@@ -74,7 +84,7 @@ class WidgetAPI:
     def __init__(self, *, public_url: str) -> None:
         self._public_url = public_url
         self._page = HTMLPage(STATIC / "index.html")
-        self._files = {path: serve_static(file) for path, file, _ in FILES}
+        self._files = {one.path: serve_static(one.file) for one in FILES}
 
     async def index(self, request: web.Request) -> web.Response:
         texts = INDEX_TEXTS[preferred_language(request)]
@@ -97,6 +107,7 @@ ENDPOINTS = [
         "/",
         WidgetAPI.index,
         role=PUBLIC,
+        operation_id="showIndexPage",
         summary="A page that shows how to use the widget",
         response="text/html",
     ),
@@ -106,9 +117,10 @@ ENDPOINTS = [
             path,
             _handler(path),
             role=PUBLIC,
+            operation_id=operation_id,
             summary=summary,
             response=file.media_type,
         )
-        for path, file, summary in FILES
+        for path, file, operation_id, summary in FILES
     ),
 ]

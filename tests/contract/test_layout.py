@@ -165,7 +165,8 @@ LIBRARIES: Mapping[str, frozenset[str] | None] = {
     "obstore": frozenset({"blobs"}),
     "prometheus_client": frozenset({"infrastructure/observability/metrics"}),
     "pydantic": frozenset(
-        {"infrastructure/api/schema", "infrastructure/settings", "*api", "settings"}
+        {"infrastructure/api/schema", "infrastructure/api/openapi_operations", "*api"}
+        | {"infrastructure/settings", "settings"}
     ),
     "redis": frozenset({"infrastructure/redis"}),
     "rich": frozenset({"cli/output", "cli/progress"}),

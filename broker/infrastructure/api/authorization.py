@@ -34,7 +34,13 @@ class InvalidAdminToken(AdminTokenMissing):
 
 
 OPERATOR = Auth(
-    {"adminToken": {"type": "http", "scheme": "bearer", "description": "SCAN_LOGIN_ADMIN_TOKEN"}},
+    {
+        "adminToken": {
+            "type": "http",
+            "scheme": "bearer",
+            "description": "the value of `SCAN_LOGIN_ADMIN_TOKEN`, or an operator's access token",
+        }
+    },
     alternatives=(("adminToken",),),
     errors=(AdminTokenMissing, InvalidAdminToken, RateLimited),
 )

@@ -17,7 +17,7 @@ document and the contract tests read this one declaration:
     ENDPOINTS = [
         Endpoint(
             "POST", "/notes", NotesAPI.add,
-            role="phone", auth=PHONE, summary="Add a note",
+            role="phone", auth=PHONE, operation_id="addNote", summary="Add a note",
             request=NewNote, response=NoteResponse, errors=(NotesFull,),
         ),
     ]
@@ -134,6 +134,7 @@ class Endpoint:
     handler: a method of the API class, unbound.
     role: a value of the setting `roles`, `PUBLIC` or `ADMIN`.
     other_roles: further roles that serve it.
+    operation_id: a verb and its object in camel case, unique at a port.
     summary: imperative or noun phrase, for the OpenAPI document.
     request: the model of the fields; None if the endpoint takes none.
     request_in: `JSON`, `FORM`, `QUERY` or `BODY_OR_QUERY`.
@@ -149,6 +150,7 @@ class Endpoint:
     path: str
     handler: BoundHandler
     role: str
+    operation_id: str
     summary: str
     auth: Auth = NO_AUTH
     request: type[Any] | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -51,6 +52,27 @@ def serve_static(file: StaticFile) -> Handler:
         return web.Response(
             body=content, content_type=file.media_type, charset="utf-8", headers=headers
         )
+
+    return serve
+
+
+def serve_own_file(path: Path, media_type: str) -> Handler:
+    """Return a handler that serves a file to pages of its own origin, which revalidate it.
+
+    The file is read at the first request.
+    """
+
+    @cache
+    def read() -> tuple[bytes, str]:
+        content = path.read_bytes()
+        return content, hashlib.sha256(content).hexdigest()[:32]
+
+    async def serve(request: web.Request) -> web.Response:
+        content, tag = read()
+        headers = {hdrs.CACHE_CONTROL: "no-cache", hdrs.ETAG: f'"{tag}"'}
+        if is_not_modified(request, tag):
+            return web.Response(status=304, headers=headers)
+        return web.Response(body=content, content_type=media_type, charset="utf-8", headers=headers)
 
     return serve
 
