@@ -5,8 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := broker web_demo mp_stub deploy packages tests bench tools
 CLIENT_VERSION := 4.8.4
+VIEWER_VERSION := 5.35.0
 VENDOR := broker/widget/static/vendor
 MINI_VENDOR := mp_stub/miniprogram/scan-login/vendor
+ADMIN_VENDOR := broker/admin/static/vendor
 NODE_MODULES := tests/clients/backend/node_modules tests/clients/js/node_modules tests/clients/miniprogram/node_modules tests/clients/oidc/node_modules tests/clients/packages/node_modules tests/clients/wafer/node_modules bench/baselines/node_modules
 # Each product of `make interop` has its own environment.
 PRODUCTS := $(patsubst tests/interop/%.txt,build/interop/%/.installed,$(wildcard tests/interop/*.txt))
@@ -122,16 +124,22 @@ wheel: $(VENV)/.tested ## build a wheel and a source archive in dist/, and try t
 packages: wheel system ## build the wheel and the client packages in dist/
 	$(BIN)/python -m tools.packages
 
-vendor: ## download the Socket.IO client of widget and mini program (CLIENT_VERSION=)
-	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
-	npm pack --silent --pack-destination "$$folder" socket.io-client@$(CLIENT_VERSION) >/dev/null && \
-	tar -xzf "$$folder"/socket.io-client-*.tgz -C "$$folder" && \
-	cp "$$folder"/package/dist/socket.io.min.js $(VENDOR)/ && \
+vendor: ## download the Socket.IO client and Swagger UI (CLIENT_VERSION=, VIEWER_VERSION=)
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && cd "$$folder" && \
+	npm pack --silent socket.io-client@$(CLIENT_VERSION) swagger-ui-dist@$(VIEWER_VERSION) >/dev/null && \
+	mkdir client viewer && \
+	tar -xzf socket.io-client-*.tgz -C client --strip-components=1 && \
+	tar -xzf swagger-ui-dist-*.tgz -C viewer --strip-components=1 && cd $(CURDIR) && \
+	cp "$$folder"/client/dist/socket.io.min.js $(VENDOR)/ && \
 	for vendor in $(VENDOR) $(MINI_VENDOR); do \
-		cp "$$folder"/package/dist/socket.io.esm.min.js $$vendor/; \
-		cp "$$folder"/package/LICENSE $$vendor/socket.io-client.LICENSE; \
+		cp "$$folder"/client/dist/socket.io.esm.min.js $$vendor/; \
+		cp "$$folder"/client/LICENSE $$vendor/socket.io-client.LICENSE; \
 	done && \
-	sha256sum $(VENDOR)/socket.io.min.js $(VENDOR)/socket.io.esm.min.js
+	for file in swagger-ui-bundle.js swagger-ui-bundle.js.LICENSE.txt swagger-ui.css; do \
+		cp "$$folder"/viewer/$$file $(ADMIN_VENDOR)/; \
+	done && \
+	for file in LICENSE NOTICE; do cp "$$folder"/viewer/$$file $(ADMIN_VENDOR)/swagger-ui.$$file; done && \
+	sha256sum $(VENDOR)/*.js $(ADMIN_VENDOR)/swagger-ui-bundle.js $(ADMIN_VENDOR)/swagger-ui.css
 
 clean: ## remove everything that the targets created
 	rm -rf $(VENV) build dist *.egg-info $(NODE_MODULES) tests/interop/node_modules

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from broker.admin import config_api, events_api, page_api
+from broker.admin import config_api, events_api, page_api, reference_api
 from broker.admin.config_api import ConfigAPI
 from broker.admin.events_api import EventsAPI
 from broker.admin.page_api import AdminPageAPI
+from broker.admin.reference_api import ReferencePageAPI
 from broker.admin.settings import AdminSettings
 from broker.apps.model import ADMIN_APP
 from broker.infrastructure.api.authorization import OPERATOR, OperatorAuthenticator
@@ -40,6 +41,7 @@ def mount(context: AdminContext) -> Mounted:
     return Mounted(
         admin_routes=[
             *bind_endpoints(page, page_api.ENDPOINTS),
+            *bind_endpoints(ReferencePageAPI(), reference_api.ENDPOINTS),
             *bind_endpoints(ConfigAPI(context.settings), config_api.ENDPOINTS, operator),
             *bind_endpoints(EventsAPI(context.feed), events_api.ENDPOINTS, operator),
         ],

@@ -280,7 +280,7 @@ async def test_unknown_module_of_the_page_is_missing(admin: Admin, name: str) ->
 
 async def test_port_without_token_has_no_page(start_broker: StartBroker) -> None:
     broker = await start_broker()
-    paths = ("/", "/admin.js", "/admin/texts.js", "/logins")
+    paths = ("/", "/admin.js", "/admin/texts.js", "/api", "/logins")
 
     async with aiohttp.ClientSession(broker.admin) as http:
         statuses = [(await http.get(path)).status for path in paths]

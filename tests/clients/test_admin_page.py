@@ -20,7 +20,15 @@ from tests.support.builders import RunningBroker, StartBroker
 from tests.support.clients import PhoneClient
 from tests.support.environment import ROOT, free_port
 from tests.support.logins import Login, new_login
-from tests.support.pages import NARROW, WAIT_MS, keep, open_page, scene_on, serious_findings
+from tests.support.pages import (
+    NARROW,
+    WAIT_MS,
+    fits,
+    keep,
+    open_page,
+    scene_on,
+    serious_findings,
+)
 from tests.support.waiting import eventually
 
 VIEWS = ("live", "apps", "users", "sessions", "pool", "audit", "keys", "system")
@@ -119,12 +127,6 @@ async def prepared(start_broker: StartBroker) -> AsyncIterator[Prepared]:
     ):
         await phone.post("scan", {"scene": login.scene})
         yield Prepared(broker, login)
-
-
-async def fits(page: Page) -> bool:
-    return not await page.evaluate(
-        "document.documentElement.scrollWidth > document.documentElement.clientWidth"
-    )
 
 
 async def test_every_view_is_accessible_in_every_look(

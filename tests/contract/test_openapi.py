@@ -252,11 +252,8 @@ def test_successful_responses_match_the_document(
         if name.startswith("GET ") and "{" not in name and name not in NEEDS_FIELDS:
             send(name)
     send("GET /scan-login-{version}.js", f"/scan-login-{__version__}.js")
-<<<<<<< HEAD
     send("GET /admin/{name}", "/admin/texts.js")
-=======
     send("GET /api/{file}", "/api/reference.css")
->>>>>>> 4c9132f (api: name, group and show each operation in the OpenAPI document)
     change_apps(send)
     operate(send)
     use_phones(send)

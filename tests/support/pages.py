@@ -130,6 +130,12 @@ async def serious_findings(page: Page) -> list[str]:
     ]
 
 
+async def fits(page: Page) -> bool:
+    return not await page.evaluate(
+        "document.documentElement.scrollWidth > document.documentElement.clientWidth"
+    )
+
+
 async def scene_on(page: Page) -> str:
     """Return the scene of the code on the screen."""
     await expect(page.locator("scan-login .frame.drawn")).to_be_visible(timeout=WAIT_MS)

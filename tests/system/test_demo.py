@@ -25,6 +25,7 @@ async def test_demo_serves_its_applications_until_ctrl_c() -> None:
             ("Phone page", "PHONE_PORT"),
             ("Broker", "PORT"),
             ("Admin page", "ADMIN_PORT"),
+            ("HTTP API", "ADMIN_PORT"),
         ]:
             assert running.ports[port] in await running.line(name)
         async with aiohttp.ClientSession() as http:

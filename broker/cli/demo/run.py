@@ -60,6 +60,7 @@ BANNER = """
 
 ADMIN_BANNER = """\
   Admin page     {0}      its token is {1}
+  HTTP API       {0}/api
 """
 
 CHAT_BANNER = """\

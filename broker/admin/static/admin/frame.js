@@ -21,6 +21,9 @@ export function closeFrame() {
   document.querySelectorAll("dialog").forEach((dialog) => dialog.remove());
 }
 
+/** A link to the page of the HTTP API. */
+export const referenceLink = () => h("a", { href: "api" }, t("api_reference"));
+
 /** A button that changes the language and calls `redraw`. */
 export const languageButton = (redraw) => button(t("language"), () => {
   setLanguage(language === "zh" ? "en" : "zh");
@@ -33,7 +36,7 @@ function draw() {
   const tabs = Object.keys(views).map((name) => button(t(name), () => show(name), { "data-view": name }));
   frame = h("div", { class: "frame" }, h("div", { class: "side" },
     h("div", { class: "brand" }, "scan-login"), h("nav", { "aria-label": t("title") }, tabs),
-    h("footer", {}, languageButton(draw), button(t("sign_out"), () => leave(), { class: "plain" }))), main);
+    h("footer", {}, referenceLink(), languageButton(draw), button(t("sign_out"), () => leave(), { class: "plain" }))), main);
   document.body.replaceChildren(frame, toasts);
   watch();
   show(view);

@@ -3,7 +3,7 @@
 import { adminURL, broker, client, query, signIn } from "./calls.js";
 import { report, toasts } from "./dialogs.js";
 import { button, field, h } from "./elements.js";
-import { languageButton } from "./frame.js";
+import { languageButton, referenceLink } from "./frame.js";
 import { language, t } from "./texts.js";
 
 const STORED = "scan-login-admin";
@@ -66,6 +66,7 @@ export function showSignIn(enter, message = "") {
   const scan = client ? [h("div", { class: "or" }, t("or")), button(t("sign_in_by_scan"), () => report(beginScan, problem))] : [];
   document.body.replaceChildren(h("div", { class: "sign-in" }, h("main", {},
     h("div", { class: "brand" }, "scan-login"), h("h1", {}, t("title")), h("p", {}, t("sign_in_with_token")),
-    problem, form, scan, h("footer", {}, languageButton(() => showSignIn(enter))))), toasts);
+    problem, form, scan,
+    h("footer", {}, referenceLink(), languageButton(() => showSignIn(enter))))), toasts);
   input.focus();
 }

@@ -3,7 +3,7 @@
 const EN = {
   title: "Administration", language: "中文",
   sign_in_with_token: "Enter the value of SCAN_LOGIN_ADMIN_TOKEN.", token: "Admin token", sign_in: "Sign in",
-  or: "or", sign_in_by_scan: "Sign in by scan", sign_out: "Sign out",
+  or: "or", sign_in_by_scan: "Sign in by scan", sign_out: "Sign out", api_reference: "HTTP API",
   wrong_token: "This token is wrong. Copy the value of SCAN_LOGIN_ADMIN_TOKEN from the broker's settings.",
   ended: "Your sign-in has ended. Sign in again.",
   not_operator: "You are signed in, but you are not an operator. Add your subject to SCAN_LOGIN_ADMIN_SUBJECTS.",
@@ -70,7 +70,7 @@ const EN = {
 
 const ZH = {
   title: "管理", language: "English",
-  sign_in_with_token: "请输入 SCAN_LOGIN_ADMIN_TOKEN 的值。", token: "管理令牌", sign_in: "登录", or: "或", sign_in_by_scan: "扫码登录", sign_out: "退出",
+  sign_in_with_token: "请输入 SCAN_LOGIN_ADMIN_TOKEN 的值。", token: "管理令牌", sign_in: "登录", or: "或", sign_in_by_scan: "扫码登录", sign_out: "退出", api_reference: "HTTP 接口",
   wrong_token: "令牌错误。请从登录服务的配置中复制 SCAN_LOGIN_ADMIN_TOKEN 的值。",
   ended: "登录已结束，请重新登录。", not_operator: "您已登录，但不是运维人员。请把您的 subject 加入 SCAN_LOGIN_ADMIN_SUBJECTS。",
   scan_elsewhere: "扫码登录只能在 {url}（SCAN_LOGIN_ADMIN_URL）使用。请在那里打开本页，或使用令牌。",
