@@ -33,7 +33,7 @@ ERROR_SCHEMA: Schema = {
 """The body of an error.  Some error words have further fields."""
 
 RATE_LIMIT_RETRY = 60
-"""Seconds in examples of errors whose class has no time of its own."""
+"""Seconds in the example of an error whose class sets no time."""
 
 
 def tag_of(endpoint: Endpoint) -> str:
@@ -208,7 +208,7 @@ def _error(status: int, kinds: Mapping[str, type[BrokerError]]) -> dict[str, Any
 
 def _error_example(kind: type[BrokerError]) -> dict[str, object]:
     """Return the body of an error.  Classes without a description describe each case."""
-    text = getattr(kind, "description", "what is wrong, and what to do")
+    text = getattr(kind, "description", "the mistake in the request, and its correction")
     body = {"error": kind.error, "error_description": text}
     seconds = RATE_LIMIT_RETRY if kind is RateLimited else kind.retry_after
     return body if seconds is None else {**body, "retry_after": seconds}
