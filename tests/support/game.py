@@ -41,9 +41,9 @@ class GameStage(NamedTuple):
     options: GameOptions
 
 
-async def add_app(broker: RunningBroker, tunnel_url: str, pace: Pace) -> GameOptions:
+async def add_app(admin_url: str, tunnel_url: str, pace: Pace) -> GameOptions:
     """Add the app of the game at the admin port."""
-    admin = Admin(broker.admin)
+    admin = Admin(admin_url)
     fields = {"id": GAME_APP, "name": "Game", "phone_app": "default", "tunnel_url": tunnel_url}
     async with admin.http:
         added = await admin.ask("POST", "/apps", fields)
@@ -73,7 +73,7 @@ async def game_stage(
             **settings,
         )
         proxy.lead_to(broker.settings[ServerSettings].port)
-        options = await add_app(broker, url + CALLBACK_PATH, pace)
+        options = await add_app(broker.admin, url + CALLBACK_PATH, pace)
         public_url = broker.settings[ServerSettings].public_url
         site = build_site(broker_url=public_url, game=options)
         async with serve_sites([Site("site", site, "127.0.0.1", port, "PORT")]):
