@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,13 +14,18 @@ import aiohttp
 import pytest
 
 from tests.chaos.tunnel_talk import Talk, assert_complete, open_talk, talking, variables_of
-from tests.chaos.world import World, brokers_with_links
+from tests.chaos.world import Instance, World, brokers_with_links
+from tests.chaos.world import running as running_brokers
+from tests.support.environment import shifted
 from tests.support.servers.redis import RedisServer, redis_program, running
 from tests.support.tunnel_client import Backend, TunnelServer, reply_with, respond, serving_backend
 from tests.support.wafer import WAFER_SETTINGS, TunnelCalls, WaferClient, serving_business
 from tests.support.waiting import eventually
 
 long = pytest.mark.chaos_long
+
+CLOCK_ERROR_MAX = 300
+"""Seconds: half of the difference between a clock and that of Redis."""
 
 
 class Setup(NamedTuple):
@@ -187,6 +193,35 @@ async def test_instance_that_was_cut_off_sends_no_callback(setup: Setup) -> None
     assert await former.closed() == 4004
     await talk.run(50)
     assert_complete(talk, setup.backend, 50)
+
+
+async def test_tunnel_works_over_clocks_that_differ(
+    redis: RedisServer, tmp_path: Path, key_file: Path
+) -> None:
+    """The clocks differ by more than the tolerance of signatures and the life of a ticket."""
+    async with serving_backend() as backend, aiohttp.ClientSession() as http:
+        variables = {**variables_of(backend), "SCAN_LOGIN_KEY_FILE": str(key_file)}
+        instances = [
+            Instance(
+                name,
+                folder=tmp_path,
+                state_url=redis.url,
+                variables={**variables, **shifted(offset)},
+            )
+            for name, offset in (("fast", "+10m"), ("slow", "-10m"))
+        ]
+        async with running_brokers(instances) as world:
+            backend.answers["tunnel.message"] = reply_with(reply=1)
+            talk = await open_talk(world, http, created_at=instances[1])
+            async with talking(talk, 100):
+                await talk.client.websocket.close()
+            found = await TunnelServer(http, instances[0].url).read(
+                f"/tunnels/{talk.client.tunnel_id}"
+            )
+
+    assert abs(found.body["opened_at"] - time.time()) < CLOCK_ERROR_MAX
+    assert talk.at is instances[1]
+    assert_complete(talk, backend, 100)
 
 
 @long

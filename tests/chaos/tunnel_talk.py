@@ -161,10 +161,12 @@ async def talking(talk: Talk, count: int) -> AsyncIterator[None]:
         run.cancel()
 
 
-async def open_talk(world: World, http: aiohttp.ClientSession) -> Talk:
-    """Open a tunnel at the first instance."""
+async def open_talk(
+    world: World, http: aiohttp.ClientSession, created_at: Instance | None = None
+) -> Talk:
+    """Open a tunnel at the first instance.  created_at: the instance that makes the ticket."""
     at = world.instances[0]
-    created = await TunnelServer(http, at.url).create()
+    created = await TunnelServer(http, (created_at or at).url).create()
     ticket = created["url"].rpartition("/")[2]
     return Talk(world, http, await TunnelClient.open(http, f"{at.url}/tunnel/{ticket}"), at)
 
