@@ -215,8 +215,8 @@ class ConversationStore(Protocol):
 class LoginGrants(Protocol):
     """The grants of access tokens, which the OpenID Connect provider stores."""
 
-    async def find(self, token: VerifiedAccessToken, app: App) -> AccessGrant | None:
-        """Return the grant; None for a token without one.
+    async def find(self, token: VerifiedAccessToken, app: App) -> AccessGrant:
+        """Return the grant.
 
         Raises InvalidToken if the grant has ended or if its user may not log in.
         """

@@ -171,7 +171,7 @@ class SignInEnds(Protocol):
     async def end_of_login(self, subject: str, login_id: str) -> int:
         """End the sessions that a login began, with all families. Returns how many ended.
 
-        Raises Unavailable.
+        Chats that began with its token end too. Raises Unavailable.
         """
 
 

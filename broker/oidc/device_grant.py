@@ -11,7 +11,7 @@ from broker.login.delivery import RedeemedLogin, token_claims
 from broker.login.errors import AlreadyRedeemed
 from broker.login.model import Login
 from broker.oidc.browser_sign_ins import SID_LENGTH
-from broker.oidc.families import device_family
+from broker.oidc.families import login_family
 from broker.oidc.grants import FamilyLifetimes
 from broker.oidc.model import grant_of, subject_shard
 from broker.oidc.ports import Grants
@@ -57,7 +57,7 @@ class DeviceTokens:
         await self._sign_ins.save(sign_in)
         grant = grant_of(
             sign_in,
-            family=device_family(sign_in.subject, login.id),
+            family=login_family(sign_in.subject, login.id),
             app=app,
             scope=login.scope or (),
         )

@@ -94,9 +94,9 @@ def family_of(token: VerifiedAccessToken) -> str | None:
     if token.sid is None:
         return None
     family, dot, _ = token.id.partition(".")
-    return family if dot else device_family(token.subject, token.id)
+    return family if dot else login_family(token.subject, token.id)
 
 
-def device_family(subject: str, login_id: str) -> str:
-    """Return the id of the family of a login on a device."""
+def login_family(subject: str, login_id: str) -> str:
+    """Return the id of the family of a login on a device, and of one on a page, which is empty."""
     return subject_shard(subject) + login_id[1:]

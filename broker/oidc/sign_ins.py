@@ -11,6 +11,7 @@ from broker.audit.ports import AuditTrail
 from broker.infrastructure.clock import Clock
 from broker.infrastructure.observability.feed import NO_FEED, Feed
 from broker.login.model import Browser, Login
+from broker.oidc.families import login_family
 from broker.oidc.metrics import SIGN_INS
 from broker.oidc.model import Family, SignIn, acr_of, hash_secret
 from broker.oidc.ports import Grants, SignIns
@@ -172,12 +173,16 @@ class SignInService:
         return sorted(found, key=lambda one: one.began_at)
 
     async def end_of_login(self, subject: str, login_id: str) -> int:
-        """End the sign-ins of one login, and return how many there were."""
+        """End the sign-ins of one login, and return how many there were.
+
+        A login without a sign-in ends too, for features that serve its user after its token.
+        """
         ended = [
             await self.end(subject, one.sid, offline_too=True, reason="reported")
             for one in await self.of_subject(subject)
             if login_id in one.login_ids
         ]
+        await self._grants.drop(login_family(subject, login_id))
         return sum(ended)
 
     async def end_all(self, subject: str, *, reason: str) -> int:

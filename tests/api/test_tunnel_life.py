@@ -9,10 +9,12 @@ from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
 import pytest
+from aiohttp import web
 
 from tests.support.app_admin import ODD
 from tests.support.builders import Clock, FixedDirectory, StartBroker
 from tests.support.clients import PhoneClient
+from tests.support.logins import new_login
 from tests.support.loop_clock import LoopClock
 from tests.support.session_server import basic, secret_of
 from tests.support.tunnel_client import (
@@ -50,6 +52,27 @@ async def test_session_names_person_of_tunnel(world: TunnelWorld) -> None:
 
     [opening] = await world.backend.received("tunnel.open")
     assert (opening.data["openid"], opening.data["subject"]) == ("alice", "user-alice")
+
+
+async def test_backend_ends_tunnels_of_reported_login(world: TunnelWorld) -> None:
+    async def end_tunnels(data: Fields) -> web.StreamResponse:
+        page = await world.server.read("/tunnels", subject=data["subject"])
+        for tunnel in page.body["tunnels"]:
+            await world.server.call("DELETE", f"/tunnels/{tunnel['tunnel_id']}")
+        return web.Response(status=204)
+
+    world.backend.answers["login.reported"] = end_tunnels
+    async with new_login(world.broker) as login, PhoneClient(world.broker.url) as phone:
+        await phone.post("scan", {"scene": login.scene})
+        await phone.post("confirm", login.named)
+        client = await world.open(subject=await login.subject())
+        other = await world.open(subject="user-bob")
+
+        await phone.post("report", login.named)
+
+    assert await client.closed() == 4010
+    await other.send("ping")
+    assert (await other.receive())["type"] == "pong"
 
 
 async def test_wrong_session_gets_no_tunnel(world: TunnelWorld) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+import pytest
 from playwright.async_api import Browser, expect
 
 from broker.identity.model import Identity, UserProfile
@@ -17,6 +18,7 @@ from tests.support.pages import (
     NARROW,
     keep,
     open_page,
+    scan,
     scene_on,
     serious_findings,
 )
@@ -113,6 +115,21 @@ async def test_new_tab_has_to_sign_in_again(chromium: Browser, start_broker: Sta
         await expect(tab.locator("#status")).to_have_text("You have to sign in again.")
         await tab.locator("#again button").click()
         await expect(tab.locator("scan-login")).to_be_visible()
+
+
+async def test_report_on_the_phone_ends_the_chat(
+    chromium: Browser, start_broker: StartBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("broker.chat.watch.WATCH_INTERVAL", 0.1)
+    async with chat_stage(start_broker) as stage:
+        alice = await open_page(chromium, f"{stage.site}/chat")
+        phone = await scan(chromium, stage, alice)
+        await phone.locator("#allow").click()
+        await expect(member(alice, "alice")).to_be_attached()
+
+        await phone.locator("#report").click()
+
+        await expect(alice.locator("#status")).to_have_text("You have to sign in again.")
 
 
 async def test_deleted_message_disappears_for_all(

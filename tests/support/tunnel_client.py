@@ -1,4 +1,4 @@
-"""A backend with the callbacks of tunnels, and a client of a tunnel."""
+"""A backend with the callbacks of tunnels and the events of its app, and a client of a tunnel."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Backend:
         if type_ == "tunnel.verify":
             return web.json_response({"challenge": data["challenge"]})
         self.callbacks.append(Callback(type_, request.headers["webhook-id"], data))
-        tunnel_id = data["tunnel_id"]
+        tunnel_id = data.get("tunnel_id", "")
         self._in_flight[tunnel_id] = self._in_flight.get(tunnel_id, 0) + 1
         self.in_flight_max = max(self.in_flight_max, self._in_flight[tunnel_id])
         try:
@@ -125,6 +125,7 @@ def tunnel_settings(backend: Backend) -> Fields:
     """The settings of a broker whose app `default` has this backend."""
     return {
         "tunnel_url": backend.url,
+        "events_url": backend.url,
         "webhook_secret": SECRET,
         "webhooks_private": True,
         "admin_token": TOKEN,

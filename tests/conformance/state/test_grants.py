@@ -453,6 +453,17 @@ async def test_dropped_family_is_remembered_beyond_its_end(
     assert not await store.grants.was_dropped(family.grant.family)
 
 
+async def test_dropped_family_without_record_is_remembered(
+    store: StateBackend, clock: Clock, pass_time: PassTime
+) -> None:
+    family_id = a_grant(a_sign_in(clock)).family
+
+    assert await store.grants.drop(family_id) is None
+
+    pass_time(DROPPED_TTL - 1)
+    assert await store.grants.was_dropped(family_id)
+
+
 async def test_dropped_family_with_refresh_tokens_is_remembered_briefly(
     store: StateBackend, clock: Clock, pass_time: PassTime
 ) -> None:
