@@ -164,12 +164,12 @@ $(VENV)/.envoy: constraints.txt | $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing Python packages into $(VENV). Later runs reuse them."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@$(BIN)/python tools/pip-install -c constraints.txt -e .
 	@touch $@
 
 $(VENV)/.tested: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing Python packages for the tests into $(VENV). Later runs reuse them."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@$(BIN)/python tools/pip-install -c constraints.txt -e '.[test]'
 	@touch $@ $(VENV)/.installed
 
 build/interop/%/.installed: tests/interop/%.txt
@@ -181,7 +181,7 @@ build/interop/%/.installed: tests/interop/%.txt
 
 $(VENV)/.docs: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing Python packages for the documentation into $(VENV). Later runs reuse them."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@$(BIN)/python tools/pip-install -c constraints.txt -e '.[docs]'
 	@touch $@ $(VENV)/.installed
 
 %/node_modules: %/package-lock.json | system
