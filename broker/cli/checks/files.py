@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from contextlib import aclosing
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -24,8 +23,7 @@ async def check_store(installation: Installation) -> str:
     if url.scheme == "file" and not _is_created(Path(unquote(url.path))):
         return f"the first upload creates {unquote(url.path)}"
     try:
-        async with aclosing(store.keys_before(0.0)) as pages:
-            await anext(pages, None)
+        await anext(store.keys_before(0.0), None)
     except FilesUnavailable as error:
         raise Failed(error.reason) from None
     return f"{store.location} can be listed"
