@@ -13,6 +13,7 @@ from aiohttp import hdrs, web
 from broker.apps.model import App
 from broker.errors import BrokerError
 from broker.infrastructure.api.pages import HTMLPage, SafeHTML, escape, preferred_language
+from broker.infrastructure.fields import parse_origin
 from broker.oidc.model import AuthorizationRequest
 from broker.oidc.page_texts import (
     FORM_POST_TEXTS,
@@ -114,10 +115,11 @@ class ProviderPages:
         texts = _filled(
             SIGN_IN_TEXTS[language], app=app.name, phone=phone, host=self._host, hint=hint
         )
+        logo_origin = _logo_origin(app)
         values = {
             **texts,
             "open": texts["open"] if phone else texts["open_any"],
-            "monogram": app.name[:1].upper(),
+            "logo": _logo(app, logo_origin),
             "host": urlsplit(app.home_url or request.redirect_uri).netloc,
             "hint": _paragraph(texts["hint"]) if hint else "",
             "scopes": _scopes(
@@ -129,7 +131,7 @@ class ProviderPages:
             "app": app.id,
             "request": request.id,
         }
-        return self._sign_in.render(values)
+        return self._sign_in.render(values, image_origin=logo_origin)
 
     def _pretend(self, app: App, text: str) -> SafeHTML:
         if app.provider != "pretend":
@@ -220,6 +222,24 @@ def _account_name(hint: str) -> str:
     """Return the hint if it can be the name of an account, or "": anyone can write a text in it."""
     is_name = len(hint) <= HINT_MAX and " " not in hint and hint.isprintable()
     return hint if is_name else ""
+
+
+def _logo_origin(app: App) -> str:
+    """Return the Origin of the app's logo; empty if it has none that a policy can name."""
+    parts = urlsplit(app.logo_url or "")
+    try:
+        return parse_origin(f"{parts.scheme}://{parts.netloc.lower()}") if app.logo_url else ""
+    except ValueError:
+        return ""
+
+
+def _logo(app: App, origin: str) -> SafeHTML:
+    """Return the app's logo; the first letter of its name if it has none."""
+    if not origin:
+        letter = escape(app.name[:1].upper())
+        return SafeHTML(f'<span class="monogram" aria-hidden="true">{letter}</span>')
+    url = escape(app.logo_url or "")
+    return SafeHTML(f'<img class="logo" src="{url}" alt="" referrerpolicy="no-referrer">')
 
 
 def _paragraph(text: str) -> SafeHTML:

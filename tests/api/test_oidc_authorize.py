@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
@@ -213,6 +214,31 @@ async def test_login_hint_that_may_be_a_message_is_hidden(
 
     assert page.status == 200
     assert text not in page.text
+
+
+LOGOS = [
+    ("https://CDN.example:443/logo.png?v=2", " https://cdn.example;"),
+    ("https://user:password@cdn.example/logo.png", ""),
+    ("https://cdn.example;script-src%20*/logo.png", ""),
+]
+
+
+@pytest.mark.parametrize(("logo", "source"), LOGOS)
+async def test_policy_allows_only_the_origin_of_the_logo(
+    site: OIDCSite, browser: ScanBrowser, logo: str, source: str
+) -> None:
+    """A logo whose Origin cannot be in a policy is not shown."""
+    usual = (await browser.open(site.url())).headers["Content-Security-Policy"]
+    await site.provider.update_app(site.id, logo_url=logo)
+
+    page = await browser.open(site.url())
+
+    expected = re.sub(r"(img-src [^;]+);", rf"\1{source}", usual) if source else usual
+    assert page.headers["Content-Security-Policy"] == expected
+    assert ('class="logo"' in page.text, 'class="monogram"' in page.text) == (
+        bool(source),
+        not source,
+    )
 
 
 async def test_page_of_pretend_app_links_to_phone_page(

@@ -22,6 +22,11 @@ from tests.support.oidc_provider import one_instance
 from tests.support.oidc_site import OIDCSite, add_site
 from tests.support.pages import NARROW, WAIT_MS, WIDE, keep, open_page, scene_on, shows
 
+LOGO = (
+    '<svg xmlns="http://www.w3.org/2000/svg" width="52" height="52">'
+    '<circle cx="26" cy="26" r="20" fill="teal"/></svg>'
+)
+
 
 class Stage(NamedTuple):
     """An app at its own origin, whose callback redirects to a third origin.
@@ -58,7 +63,8 @@ async def staged(
         await stack.enter_async_context(serve_sites(sites))
         fields = {"redirect_urls": [callback], "home_url": home, "post_logout_urls": [home]}
         scopes = ["openid", "profile", "email", "groups", "offline_access"]
-        usual = {"provider": "pretend", "sso": True, "scopes": scopes, **fields}
+        logo = f"http://127.0.0.1:{ports[0]}/logo.svg"
+        usual = {"provider": "pretend", "sso": True, "scopes": scopes, "logo_url": logo, **fields}
         site = await add_site(provider, name="Grafana", **usual)
         other = await add_site(provider, "other", name="GitLab", **usual)
         bank = await add_site(provider, "bank", name="Bank", match="number", **usual)
@@ -71,8 +77,12 @@ def site_that_redirects(home: str) -> web.Application:
         query = urlencode({name: str(value) for name, value in fields.items()})
         raise web.HTTPSeeOther(f"{home}?{query}")
 
+    async def logo(request: web.Request) -> web.Response:
+        return web.Response(text=LOGO, content_type="image/svg+xml")
+
     app = web.Application()
     app.router.add_route("*", "/cb", callback)
+    app.router.add_get("/logo.svg", logo)
     return app
 
 
@@ -124,6 +134,10 @@ async def test_login_returns_through_three_origins_in_chromium(
             ),
         )
 
+        logo = page.locator("main > header img.logo")
+        await expect(logo).to_be_visible()
+        await expect(logo).to_have_js_property("complete", True)
+        assert await logo.evaluate("logo => logo.naturalWidth") == 52
         await confirm(stage, page)
 
         await is_home(page)

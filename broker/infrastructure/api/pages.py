@@ -40,19 +40,25 @@ class HTMLPage:
         referrer_policy: str = "no-referrer",
     ) -> None:
         self._template = Template(path.read_text(encoding="utf-8"))
+        self._policy = policy
+        self._image_source = image_source
         self._headers = {
-            "Content-Security-Policy": policy.format(images=image_source),
             "Referrer-Policy": referrer_policy,
             hdrs.CACHE_CONTROL: "no-store",
         }
 
-    def render(self, values: Mapping[str, str], *, status: int = 200) -> web.Response:
+    def render(
+        self, values: Mapping[str, str], *, status: int = 200, image_origin: str = ""
+    ) -> web.Response:
+        """image_origin: of an image besides those of the page; empty for none."""
+        images = f"{self._image_source} {image_origin}".rstrip()
+        policy = self._policy.format(images=images)
         escaped = {name: escape(value) for name, value in values.items()}
         return web.Response(
             text=self._template.substitute(escaped),
             content_type="text/html",
             status=status,
-            headers=self._headers,
+            headers={**self._headers, "Content-Security-Policy": policy},
         )
 
 
