@@ -1,13 +1,17 @@
 """The account page: the person, and the browsers in which the person is signed in."""
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import web
 
+from .pictures import Pictures
+from .responses import Route
 from .sessions import Session, public_id
 from .templates import PageTemplates
+from .visitors import Visitors, session_id
 
 BROWSERS = {
     "Edg/": "Edge",
@@ -25,6 +29,57 @@ SYSTEMS = {
     "Linux": "Linux",
 }
 # The first name in a user agent is the right one: Edge also names Chrome, and Android also Linux.
+
+
+class AccountRoutes:
+    """pictures: finds the picture of the person. hidden: fields of links that are not shown."""
+
+    def __init__(
+        self,
+        *,
+        visitors: Visitors,
+        pages: PageTemplates,
+        pictures: Pictures | None,
+        hidden: Mapping[str, str],
+    ) -> None:
+        self._visitors = visitors
+        self._pages = pages
+        self._pictures = pictures
+        self._hidden = hidden
+
+    def routes(self) -> list[Route]:
+        return [
+            ("GET", "/account", self.page),
+            ("POST", "/sign-out/everywhere", self.sign_out_everywhere),
+            ("POST", "/sign-out/{device:[0-9a-f]{16}}", self.sign_out_device),
+        ]
+
+    async def page(self, request: web.Request) -> web.Response:
+        session = self._visitors.session(request)
+        if not session:
+            raise web.HTTPSeeOther("/")
+        uploaded = await self._picture_of(session.claims["sub"])
+        sessions = self._visitors.own_sessions(request)
+        fields = {**account_fields(session.claims, uploaded), **self._hidden}
+        fields["everywhere_hidden"] = "" if len(sessions) > 1 else "hidden"
+        devices = device_list(request, self._pages, sessions, session_id(request) or "")
+        return self._pages.render(request, "account", fields, fragments={"devices": devices})
+
+    async def _picture_of(self, subject: str) -> str:
+        return "" if self._pictures is None else await self._pictures.url_of(subject)
+
+    async def sign_out_device(self, request: web.Request) -> web.Response:
+        """End another session of the person who is signed in."""
+        for key in self._visitors.own_sessions(request):
+            if public_id(key) == request.match_info["device"]:
+                self._visitors.sessions.close(key)
+        raise web.HTTPSeeOther("/account")
+
+    async def sign_out_everywhere(self, request: web.Request) -> web.Response:
+        """End all sessions of the person who is signed in at this site."""
+        for key in self._visitors.own_sessions(request):
+            self._visitors.sessions.close(key)
+        raise web.HTTPSeeOther("/")
 
 
 def describe_browser(user_agent: str) -> str:

@@ -1,4 +1,4 @@
-"""The business server of the game: the routes, the clock and the pushes.
+"""The business server of the game: its handlers, the clock and the pushes.
 
 A view is the whole game as one person may see it. Each act is answered with a view, and a
 changed view is pushed, so a client that has missed something needs the last view only.
