@@ -6,15 +6,13 @@ PostgreSQL.
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import hashlib
 import json
-import os
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import aiohttp
 import jwt
@@ -24,6 +22,7 @@ from mp_stub.wechat.platform import person_id
 from tests.support.app_admin import TOKEN
 from tests.support.builders import RunningBroker, StartBroker
 from tests.support.clients import Payload, PhoneClient, PythonBrowser
+from tests.support.doc_examples import shell, structure
 from tests.support.environment import ROOT, need
 from tests.support.leaks import everything_in, leaked
 from tests.support.records import database_of
@@ -181,31 +180,6 @@ async def test_data_of_an_earlier_session_is_not_decrypted(deployment: Deploymen
     assert {answer.status for answer in refusals} == {400}
     assert len({str(answer.body) for answer in refusals}) == 1
     assert (await deployment.server.ask("/sessions/decrypt", **session, **ciphertext)).status == 200
-
-
-async def shell(lines: str, variables: dict[str, str]) -> list[Payload]:
-    """Run shell commands and return the JSON objects that they print."""
-    bash = await asyncio.create_subprocess_exec(
-        *(need("bash"), "-c", lines),
-        env={**os.environ, **variables},
-        stdout=asyncio.subprocess.PIPE,
-    )
-    output, _ = await bash.communicate()
-    text, decoder, answers = output.decode(), json.JSONDecoder(), []
-    while text:
-        answer, end = decoder.raw_decode(text)
-        answers.append(answer)
-        text = text[end:]
-    return answers
-
-
-def structure(answer: Any) -> Any:
-    """Return the names in a response without the values."""
-    return (
-        {name: structure(value) for name, value in answer.items()}
-        if isinstance(answer, dict)
-        else 0
-    )
 
 
 async def test_examples_in_the_docs_return_the_documented_responses(
