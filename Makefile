@@ -20,6 +20,7 @@ PARALLEL := -n 4 --dist loadfile --no-loadscope-reorder
 BOTH_ENGINES = $(shell grep -rlw both_engines tests --include='test_*.py')
 # The tests start hundreds of Python processes, which load their modules faster from bytecode.
 unexport PYTHONDONTWRITEBYTECODE
+DEBIAN_BUILD := dh:debhelper dpkg-buildpackage:dpkg-dev '/usr/lib/python3*/ensurepip:python3-venv'
 RUNS := 3
 TESTS :=
 export PORT SITE_PORT PHONE_PORT WECHAT_PORT GATEWAY_PORT ADMIN_PORT PROVIDER POOL OIDC BROKERS
@@ -100,7 +101,7 @@ interop: $(VENV)/.tested $(PRODUCTS) tests/interop/node_modules ## test with Jup
 
 deployment: $(VENV)/.tested ## check cloud-init and the Debian package; installs programs, so use a container
 	@CI=true tools/need cloud-init:cloud-init lintian:lintian mmdebstrap:mmdebstrap \
-		dh:debhelper dpkg-buildpackage:dpkg-dev '/usr/lib/python3*/ensurepip:python3-venv'
+		$(DEBIAN_BUILD)
 	CI=true $(BIN)/pytest tests/deployment -m "" --durations 0 --durations-min 1
 
 bench: $(VENV)/.tested system bench/baselines/node_modules ## measure; updates bench/RESULTS.md (ROW=growth for one row)
@@ -121,7 +122,8 @@ wheel: $(VENV)/.tested ## build a wheel and a source archive in dist/, and try t
 	cd build/wheel && bin/scan-login --version && \
 		bin/python -c 'from importlib.resources import files as f; assert f("broker").joinpath("py.typed").is_file(); assert f("broker.cli").joinpath("oidc_templates/gitlab.txt").is_file()'
 
-packages: wheel system ## build the wheel and the client packages in dist/
+packages: wheel system ## build the wheel, the client packages, the chart and the Debian package in dist/
+	@tools/need $(DEBIAN_BUILD)
 	$(BIN)/python -m tools.packages
 
 vendor: ## download the Socket.IO client and Swagger UI (CLIENT_VERSION=, VIEWER_VERSION=)

@@ -1,9 +1,10 @@
-"""Builds the packages of packages/ and lists what is in dist/.
+"""Builds the client packages, the chart and the Debian package, and lists what is in dist/.
 
     python -m tools.packages
 
-A package is built from a copy of its folder. Files that the broker or the mini program has too
-have one source, and are copied into that copy.
+A client package is built from a copy of its folder. Files that the broker or the mini program has
+too have one source, and are copied into that copy. The Debian package is built if the machine has
+Debian's build tools.
 """
 
 from __future__ import annotations
@@ -11,13 +12,18 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from broker import __version__
+from tools import debian_package
+
 ROOT = Path(__file__).parents[1]
 PACKAGES = ROOT / "packages"
 DIST = ROOT / "dist"
+CHART = ROOT / "deploy/chart"
 
 SOURCES: Mapping[str, Mapping[str, str]] = {
     "miniprogram": {"miniprogram_dist": "mp_stub/miniprogram/scan-login"},
@@ -53,6 +59,15 @@ def build(name: str, output: Path) -> None:
         subprocess.run(command, cwd=package, check=True, stdout=subprocess.DEVNULL)  # noqa: S603
 
 
+def build_chart(output: Path) -> Path:
+    """Write the archive that `helm package deploy/chart` writes, and return its path."""
+    output.mkdir(parents=True, exist_ok=True)
+    archive = output / f"scan-login-chart-{__version__}.tgz"
+    with tarfile.open(archive, "w:gz", dereference=True) as tar:
+        tar.add(CHART, "scan-login")
+    return archive
+
+
 def names() -> list[str]:
     """Return the names of the folders in packages/."""
     return sorted(path.name for path in PACKAGES.iterdir() if path.is_dir())
@@ -67,6 +82,9 @@ def listing(output: Path) -> Iterator[str]:
 def main() -> None:
     for name in names():
         build(name, DIST)
+    build_chart(DIST)
+    if shutil.which("dh"):
+        debian_package.build(DIST)
     print("\n".join(listing(DIST)))
 
 

@@ -24,6 +24,7 @@ from tests.support.deployment import DEPLOY, example_of, move_below, status, var
 from tests.support.environment import ROOT, free_port
 from tests.support.servers.postgres import PostgresServer
 from tests.support.servers.redis import Engines
+from tools.packages import build_chart
 
 PAGE = (ROOT / "docs/deploy.md").read_text()
 VALUES: dict[str, Any] = yaml.safe_load(example_of(PAGE, "yaml", "# values.yaml"))
@@ -347,3 +348,7 @@ def test_pod_has_no_privileges() -> None:
             "capabilities": {"drop": ["ALL"]},
             "readOnlyRootFilesystem": True,
         }
+
+
+def test_archive_of_chart_renders_like_its_folder(tmp_path: Path) -> None:
+    assert render(FULL, build_chart(tmp_path)) == render(FULL)
