@@ -40,15 +40,20 @@ class UploadLimits:
         self._places: dict[asyncio.Timeout, float] = {}  # time of each start, oldest first
 
     @asynccontextmanager
-    async def uploading(self, shares: Mapping[str, int]) -> AsyncIterator[None]:
+    async def uploading(
+        self, shares: Mapping[str, int], *, person: str | None = None
+    ) -> AsyncIterator[None]:
         """Count one upload inside.
 
         shares: the concurrent uploads that each key may have.
+        person: the key of the person whose uploads in an hour are counted; None for a server.
         Raises TooManyUploads, or UploadsBusy if the process has `UPLOADS_MAX` uploads, also in
         an upload that another one replaces.
         """
         if any(self._running[key] >= share for key, share in shares.items()):
             raise TooManyUploads(RETRY_DELAY)
+        if person is not None and not self._hourly.hit(person):
+            raise TooManyUploads(self._hourly.retry_after(person))
         now = asyncio.get_running_loop().time()
         self._free_place(now)
         place = asyncio.timeout(None)
@@ -63,11 +68,6 @@ class UploadLimits:
             raise
         finally:
             self._places.pop(place, None)
-
-    def count(self, person: str) -> None:
-        """Count an upload of a person. Raises TooManyUploads."""
-        if not self._hourly.hit(person):
-            raise TooManyUploads(self._hourly.retry_after(person))
 
     def _free_place(self, now: float) -> None:
         """End the oldest upload if there is no place. Raises UploadsBusy if all are new."""

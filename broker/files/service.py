@@ -111,7 +111,8 @@ class FileService:
         """Keep a file. Raises the errors of `Reception`, QuotaExceeded and TooManyUploads."""
         app = holder.app.id
         try:
-            async with self._uploads.uploading(holder.shares):
+            person = None if holder.owner is None else holder.owner.person
+            async with self._uploads.uploading(holder.shares, person=person):
                 file = await self._upload(holder, upload)
         except BrokerError as error:
             FILES.labels(app, error.error).inc()
@@ -158,8 +159,6 @@ class FileService:
         max_bytes = self._limits.max_of(holder.app)
         if upload.length is not None and upload.length > max_bytes + FORM_MAX_BYTES:
             raise FileTooLarge(f"file: larger than {max_bytes} bytes")
-        if holder.owner is not None:
-            self._uploads.count(holder.owner.person)
         await upload.open()
         owner = await self._owner(holder, upload)
         size = max_bytes if upload.length is None else min(upload.length, max_bytes)

@@ -165,3 +165,17 @@ async def test_new_upload_replaces_the_oldest_slow_one() -> None:
         for task in held:
             task.cancel()
     assert ended == ["0"]
+
+
+async def test_person_over_the_limit_replaces_no_upload() -> None:
+    limits = UploadLimits(per_hour=1, safe_seconds=0)
+    async with limits.uploading({}, person="mallory"):
+        pass
+    async with AsyncExitStack() as stack:
+        for n in range(UPLOADS_MAX):
+            await stack.enter_async_context(limits.uploading({f"{n}": 1}))
+
+        with pytest.raises(TooManyUploads):
+            async with limits.uploading({}, person="mallory"):
+                pass
+        await asyncio.sleep(0)  # an upload that ends is cancelled here
