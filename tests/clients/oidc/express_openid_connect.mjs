@@ -3,6 +3,12 @@ import express from 'express'
 import openid from 'express-openid-connect'
 
 const { port, issuer, id, secret } = JSON.parse(process.env.SITE)
+const ended = new Map()
+const store = {
+  get: (key, done) => done(null, ended.get(key)),
+  set: (key, value, done) => done(null, void ended.set(key, value)),
+  destroy: (key, done) => done(null, void ended.delete(key)),
+}
 const site = express()
 site.use(
   openid.auth({
@@ -13,6 +19,7 @@ site.use(
     secret: 'a secret of this test with many characters',
     authorizationParams: { response_type: 'code', scope: 'openid profile offline_access' },
     idpLogout: true,
+    backchannelLogout: { store },
   }),
 )
 site.get('/', openid.requiresAuth(), (request, response) => response.json(request.oidc.user))

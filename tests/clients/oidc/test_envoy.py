@@ -12,7 +12,7 @@ from aiohttp import web
 from broker.cli.demo.gateway import APP_ID
 from broker.infrastructure.runtime.server import Site, serve_sites
 from tests.support.environment import free_port
-from tests.support.oidc_browser import ScanBrowser, new_person
+from tests.support.oidc_browser import ScanBrowser, new_person, parse
 from tests.support.oidc_provider import Provider, sign_in_after_rotation
 from tests.support.servers.envoy import running_envoy
 
@@ -47,6 +47,7 @@ async def gateway(provider: Provider, tmp_path: Path) -> AsyncIterator[Gateway]:
         redirect_urls=[f"{url}/callback"],
         post_logout_urls=[f"{url}/"],
         scopes=["openid", "profile", "offline_access"],
+        sso=True,
     )
     async with (
         serve_sites([Site("upstream", upstream, "127.0.0.1", upstream_port, "PORT")]),
@@ -88,3 +89,12 @@ async def test_expired_access_token_is_refreshed(gateway: Gateway) -> None:
     after = gateway.tokens()
     assert before.keys() == after.keys()
     assert [name for name in after if after[name] == before[name]] == []
+
+
+async def test_sign_out_ends_both_sessions(gateway: Gateway) -> None:
+    await gateway.browser.sign_in(f"{gateway.url}/page", new_person())
+
+    page = await gateway.browser.open(f"{gateway.url}/signout")
+
+    assert any(url.path == "/oauth/logout" for url in page.trail)
+    assert parse((await gateway.browser.open(f"{gateway.url}/page")).text).widget

@@ -13,10 +13,12 @@ from typing import Any, NamedTuple
 import pytest
 
 from deploy.processes import Process, wait_until_listening
+from tests.support.clients import PhoneClient
 from tests.support.environment import free_port
 from tests.support.node_client import FOLDER, node
 from tests.support.oidc_browser import ScanBrowser, new_person, parse
 from tests.support.oidc_provider import Provider, sign_in_after_rotation
+from tests.support.waiting import eventually
 
 
 class Site(NamedTuple):
@@ -51,6 +53,7 @@ async def express(provider: Provider, tmp_path: Path) -> AsyncIterator[Site]:
         "express",
         redirect_urls=[f"{url}/callback"],
         post_logout_urls=[url],
+        backchannel_logout_url=f"{url}/backchannel-logout",
         scopes=["openid", "profile", "offline_access"],
     )
     async with (
@@ -127,6 +130,20 @@ async def test_express_logout_ends_the_sign_in(express: Site) -> None:
 
     assert any(url.path.endswith("/oauth/logout") for url in page.trail)
     assert parse((await express.browser.open(express.url)).text).widget
+
+
+async def test_express_session_ends_by_backchannel_logout(express: Site) -> None:
+    person = new_person()
+    await express.browser.sign_in(express.url, person)
+    assert (await express.json("/"))["sub"] == f"pretend:{person}"
+
+    async with PhoneClient(express.provider.phones, person) as phone:
+        assert (await phone.delete("signins")).body == {"ended": 1}
+
+    async def is_signed_out() -> bool:
+        return bool(parse((await express.browser.open(express.url)).text).widget)
+
+    await eventually(is_signed_out)
 
 
 async def test_auth_js_session_has_the_name(auth_js: Site) -> None:
