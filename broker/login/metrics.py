@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from broker.infrastructure.observability.metrics import Counter, Gauge, Timer
+from broker.infrastructure.observability.metrics import (
+    Counter,
+    Gauge,
+    Number,
+    Tally,
+    Timer,
+)
 
-_LOGINS = Counter("scanlogin_logins", "Logins by state", ["app", "state"])
+_LOGINS = Tally("scanlogin_logins", "Logins by state", ["app", "state"])
 
 REDELIVERIES = Counter("scanlogin_token_redeliveries", "Tokens that were issued again")
 
@@ -37,10 +43,14 @@ CONFIRM_PUSH = _STEPS.labels("confirm_push")
 
 PUSH_REDEEM = _STEPS.labels("push_redeem")
 
-WAITING_BROWSERS = Gauge("scanlogin_waiting_browsers", "Browsers that wait at this instance")
+WAITING_BROWSERS = Number()
+
+Gauge("scanlogin_waiting_browsers", "Browsers that wait at this instance").set_function(
+    lambda: WAITING_BROWSERS.value
+)
 
 
 @lru_cache(maxsize=1024)
-def login_counter(app: str, state: str) -> Counter:
+def login_counter(app: str, state: str) -> Number:
     """Return the counter of the logins of one app that have reached one state."""
     return _LOGINS.labels(app, state)

@@ -428,7 +428,7 @@ def test_disconnected_browsers_leave_no_state(run: Loop, monkeypatch: pytest.Mon
         server = run.server
         manager = server.manager
         joined = {n: len(list(manager.get_participants(n, None))) for n in manager.get_namespaces()}
-        return WAITING_BROWSERS._value.get(), joined, len(server.environ)
+        return WAITING_BROWSERS.value, joined, len(server.environ)
 
     run(visit())
     run(eventually(lambda: not run.server.environ))

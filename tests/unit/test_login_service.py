@@ -277,13 +277,13 @@ async def test_repeated_redeem_counts_as_one_login(
     login_service: LoginMethods, trail: RecordingAuditLog
 ) -> None:
     counted, issued_again = login_counter("shop", State.REDEEMED), REDELIVERIES
-    before = counted._value.get(), issued_again._value.get()
+    before = counted.value, issued_again._value.get()
     new_login = await confirmed(login_service)
 
     for _ in range(3):
         await login_service.redeem(new_login.login.id, new_login.secret, app="shop")
 
-    assert counted._value.get() - before[0] == 1
+    assert counted.value - before[0] == 1
     assert issued_again._value.get() - before[1] == 2
     assert [(name, state) for name, state, _ in trail.ends] == [
         (new_login.login.id, State.REDEEMED)

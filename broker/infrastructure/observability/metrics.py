@@ -5,6 +5,7 @@ Each module defines its metrics. No label contains a login, a scene, a session o
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
@@ -17,10 +18,20 @@ from prometheus_client import (
     Histogram,
     generate_latest,
 )
-from prometheus_client.core import HistogramMetricFamily
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
-__all__ = ["CONTENT_TYPE", "Counter", "Durations", "Gauge", "Histogram", "Timer", "render"]
+__all__ = [
+    "CONTENT_TYPE",
+    "Counter",
+    "Durations",
+    "Gauge",
+    "Histogram",
+    "Number",
+    "Tally",
+    "Timer",
+    "render",
+]
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
@@ -73,6 +84,50 @@ class Timer(Collector):
                 continue  # most routes of an instance get no requests
             buckets = list(zip(names, accumulate(durations.counts), strict=True))
             family.add_metric([value], buckets, durations.total)
+        yield family
+
+
+class Number:
+    """A number that only the thread of the event loop changes and renders.
+
+    prometheus_client's Counter and Gauge take a lock for each change, and ten times as many
+    instructions.
+    """
+
+    __slots__ = ("created", "value")
+
+    def __init__(self) -> None:
+        self.value = 0
+        self.created = time.time()
+
+    def inc(self) -> None:
+        self.value += 1
+
+    def dec(self) -> None:
+        self.value -= 1
+
+
+class Tally(Collector):
+    """A counter with labels, for what every login counts."""
+
+    def __init__(self, name: str, documentation: str, labels: Sequence[str]) -> None:
+        self._name = name
+        self._documentation = documentation
+        self._labels = labels
+        self._numbers: dict[tuple[str, ...], Number] = {}
+        REGISTRY.register(self)
+
+    def labels(self, *values: str) -> Number:
+        """Return the number of these values. Callers keep it."""
+        return self._numbers.setdefault(tuple(map(str, values)), Number())
+
+    def describe(self) -> Iterator[CounterMetricFamily]:
+        yield CounterMetricFamily(self._name, self._documentation, labels=self._labels)
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        [family] = self.describe()
+        for values, number in self._numbers.items():
+            family.add_metric(values, number.value, number.created)
         yield family
 
 
