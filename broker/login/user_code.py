@@ -15,6 +15,12 @@ ATTEMPTS = 3
 """Codes that a login tries to get. Among 200 000 logins, one code in 100 000 is taken."""
 
 
+IGNORED = "CPZ"
+"""First letters of the Unicode categories that do not count: controls, punctuation, spaces."""
+
+ASCII_IGNORED = bytes(one for one in range(128) if category(chr(one))[0] in IGNORED)
+
+
 def derive_user_code(secret_hash: bytes, attempt: int) -> str:
     """Return a code for the login with this hash of its secret, without hyphen.
 
@@ -40,6 +46,15 @@ def parse_user_code(text: str) -> str | None:
     Case, spaces, punctuation and invisible characters do not count, and full-width letters are
     the ASCII ones.
     """
-    letters = [one for one in normalize("NFKC", text).upper() if category(one)[0] not in "CPZ"]
-    is_code = len(letters) == LENGTH and set(letters) <= set(ALPHABET)
-    return "".join(letters) if is_code else None
+    letters = _ascii_letters(text) if text.isascii() else _letters(text)
+    return letters if len(letters) == LENGTH and set(letters) <= set(ALPHABET) else None
+
+
+def _letters(text: str) -> str:
+    upper = normalize("NFKC", text).upper()
+    return "".join(one for one in upper if category(one)[0] not in IGNORED)
+
+
+def _ascii_letters(text: str) -> str:
+    """Return the same as `_letters`. Each scan of a code parses its scene, which is ASCII."""
+    return text.upper().encode().translate(None, ASCII_IGNORED).decode()

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from contextlib import ExitStack
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from broker.apps.model import App
@@ -16,7 +18,13 @@ from broker.login.limits import USER_CODES_MAX, USER_CODES_NETWORK_FACTOR, UserC
 from broker.login.model import State
 from broker.login.ports import LOGIN_RETENTION
 from broker.login.service import NewLogin
-from broker.login.user_code import ALPHABET, derive_user_code, parse_user_code
+from broker.login.user_code import (
+    ALPHABET,
+    _ascii_letters,
+    _letters,
+    derive_user_code,
+    parse_user_code,
+)
 from broker.state import StateBackend
 from tests.support.builders import ALICE, BOB, FIREFOX, SHOP, Clock, LoginMethods, a_login
 
@@ -56,6 +64,11 @@ def test_typed_code_is_normalized(typed: str) -> None:
 @pytest.mark.parametrize("typed", ["", "WDJBMJH", "WDJBMJHTT", "WDJBMJHA", "WDJBMJH1", "x" * 9_000])
 def test_other_text_is_refused(typed: str) -> None:
     assert parse_user_code(typed) is None
+
+
+@given(st.text(st.characters(max_codepoint=0x7F)))
+def test_ascii_text_has_the_letters_of_other_text(text: str) -> None:
+    assert _ascii_letters(text) == _letters(text)
 
 
 async def test_user_code_of_a_login_stays_the_same(login_service: LoginMethods) -> None:
