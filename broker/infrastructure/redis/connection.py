@@ -54,6 +54,7 @@ class RedisConnection(asyncio.Protocol):
         # redis-py has no public way to take over a connection; a test checks these attributes.
         self._connection = connection
         self._transport: Any = connection._writer.transport  # type: ignore[union-attr]
+        self._loop = asyncio.get_running_loop()
         self._on_push = on_push or (lambda push: None)
         self._parser = hiredis.Reader(notEnoughData=INCOMPLETE, replyError=ErrorReply)
         self._pending: deque[asyncio.Future[Reply]] = deque()
@@ -68,14 +69,13 @@ class RedisConnection(asyncio.Protocol):
         The future raises ErrorReply for an error reply, and ConnectionError if the connection
         is lost.
         """
-        loop = asyncio.get_running_loop()
-        reply: asyncio.Future[Reply] = loop.create_future()
+        reply: asyncio.Future[Reply] = self._loop.create_future()
         if self.lost.is_set():
             reply.set_exception(ConnectionError())
             return reply
         self._pending.append(reply)
         if not self._unsent:
-            loop.call_soon(self._flush)
+            self._loop.call_soon(self._flush)
         self._unsent.append(_pack(command))
         return reply
 

@@ -48,6 +48,7 @@ class Reconnector:
     make: creates a redis-py connection that is not open.
     name: of the connection in log events.
     writes: whether the server is probed for accepting writes.
+    connection: the open connection; None while there is none.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class Reconnector:
         self._writes = writes
         self.refusals = Refusals(name)
         self.downtime = Downtime(clock, DOWNTIME_MIN)
-        self._connection: RedisConnection | None = None
+        self.connection: RedisConnection | None = None
         self._is_connected = asyncio.Event()
         self._lost_at = -CONNECTION_WAIT_TIMEOUT
         self._task = BackgroundTask("redis connection", self._stay_connected)
@@ -92,25 +93,35 @@ class Reconnector:
 
         Raises ErrorReply for an error reply, and Unavailable if there is no reply.
         """
-        connection = self._connection or await self._next_connection()
+        connection = self.connection or await self.next_connection()
         try:
             return await connection.send(*command)
-        except ConnectionError:
-            raise Unavailable from None
-        except ErrorReply as error:
-            if error.code in WRONG_SERVER_REPLIES:
-                connection.abort()
-            raise
+        except (ConnectionError, ErrorReply) as error:
+            raise self.failure(connection, error) from None
 
-    async def _next_connection(self) -> RedisConnection:
+    def failure(
+        self, connection: RedisConnection, error: ConnectionError | ErrorReply
+    ) -> Exception:
+        """Return what a caller gets for a failed command: Unavailable, or the error reply.
+
+        A connection to a server that is not the master is closed.
+        """
+        if isinstance(error, ConnectionError):
+            return Unavailable()
+        if error.code in WRONG_SERVER_REPLIES:
+            connection.abort()
+        return error
+
+    async def next_connection(self) -> RedisConnection:
+        """Wait a moment for a connection after one was lost. Raises Unavailable."""
         remaining = self._lost_at + CONNECTION_WAIT_TIMEOUT - time.monotonic()
         if remaining > 0:
             with suppress(TimeoutError):
                 async with asyncio.timeout(remaining):
                     await self._is_connected.wait()
-        if self._connection is None:
+        if self.connection is None:
             raise Unavailable
-        return self._connection
+        return self.connection
 
     async def _stay_connected(self) -> None:
         attempt = 0
@@ -151,12 +162,12 @@ class Reconnector:
 
     def _set_connection(self, connection: RedisConnection) -> None:
         self._outage.recovered()
-        self._connection = connection
+        self.connection = connection
         self._is_connected.set()
         self._tried.set()
 
     def _clear_connection(self) -> None:
-        self._connection = None
+        self.connection = None
         self._is_connected.clear()
         self._lost_at = time.monotonic()
 

@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 
 from redis.asyncio.connection import AbstractConnection
 
-from broker.infrastructure.redis.connection import ErrorReply, Reply
+from broker.infrastructure.redis.connection import ErrorReply, RedisConnection, Reply
 from broker.infrastructure.redis.memory_policy import MemoryPolicy, parse_memory_policy
 from broker.infrastructure.redis.reconnector import Reconnector
 from broker.infrastructure.redis.scripts import CommandPart, Script
@@ -51,20 +51,29 @@ class RedisServer:
         return self._refusals.writes_refused_by
 
     async def call(self, *command: CommandPart) -> Reply:
+        # One coroutine a command, as in `run`: each further one costs as much as its encoding.
+        connection = self._reconnector.connection or await self._reconnector.next_connection()
         try:
-            return await self._reconnector.call(*command)
-        except ErrorReply as error:
-            raise self._refusals.to_exception(error) from None
+            return await connection.send(*command)
+        except (ConnectionError, ErrorReply) as error:
+            raise self._failure(connection, error) from None
 
     async def run(
         self, script: Script, keys: Sequence[CommandPart], *arguments: CommandPart
     ) -> Reply:
+        connection = self._reconnector.connection or await self._reconnector.next_connection()
         try:
-            return await self._reconnector.call("EVALSHA", script.sha, len(keys), *keys, *arguments)
-        except ErrorReply as error:
-            if error.code != "NOSCRIPT":
-                raise self._refusals.to_exception(error) from None
+            return await connection.send("EVALSHA", script.sha, len(keys), *keys, *arguments)
+        except (ConnectionError, ErrorReply) as error:
+            if not (isinstance(error, ErrorReply) and error.code == "NOSCRIPT"):
+                raise self._failure(connection, error) from None
         return await self.call("EVAL", script.text, len(keys), *keys, *arguments)
+
+    def _failure(
+        self, connection: RedisConnection, error: ConnectionError | ErrorReply
+    ) -> Exception:
+        failure = self._reconnector.failure(connection, error)
+        return self._refusals.to_exception(failure) if isinstance(failure, ErrorReply) else failure
 
     async def publish(self, channel: str, payload: bytes) -> None:
         await self.call("PUBLISH", channel, payload)
