@@ -45,7 +45,7 @@ def test_fast_line_equals_line_of_general_path(event: dict[str, Any]) -> None:
     assert json_line(None, "info", dict(event)) == general_line(None, "info", dict(event))
 
 
-def test_exception_has_its_traceback_in_the_line() -> None:
+def test_line_of_an_exception_contains_the_traceback() -> None:
     event = {"event": "x", "exc_info": ValueError("wrong"), "level": "error"}
 
     assert "ValueError: wrong" in json.loads(json_line(None, "error", event))["exception"]

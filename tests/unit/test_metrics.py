@@ -44,7 +44,7 @@ def test_tally_is_exposed_as_a_counter(tally: Tally) -> None:
     assert 'test_tally_total{app="shop",state="pending"} 2.0' in lines
 
 
-def test_created_time_of_tally_is_that_of_its_first_label(tally: Tally) -> None:
+def test_tally_keeps_the_time_of_creation(tally: Tally) -> None:
     number = tally.labels("shop", "pending")
 
     assert tally.labels("shop", "pending") is number
