@@ -80,19 +80,13 @@ def build_site(
         oidc=signs_in,
         keeps_token=has_chat,
     )
-    account = AccountRoutes(
-        visitors=visitors,
-        pages=pages,
-        pictures=pictures,
-        hidden={
-            "chat_hidden": "" if has_chat else "hidden",
-            "game_hidden": "" if game else "hidden",
-        },
-    )
-    application = web.Application(
-        client_max_size=BODY_MAX_BYTES,
-        middlewares=[error_pages(pages), check_post_origin(visitors)],
-    )
+    hidden = {
+        "chat_hidden": "" if has_chat else "hidden",
+        "game_hidden": "" if game else "hidden",
+    }
+    account = AccountRoutes(visitors=visitors, pages=pages, pictures=pictures, hidden=hidden)
+    middlewares = [error_pages(pages), check_post_origin(visitors)]
+    application = web.Application(client_max_size=BODY_MAX_BYTES, middlewares=middlewares)
     routes = [*login.routes(), *account.routes(), *file_routes("", PAGES, FILES)]
     if signs_in is not None:
         routes += signs_in.routes()
@@ -101,9 +95,8 @@ def build_site(
     if game is not None:
         server = GameServer(broker=broker_url, options=game, person_of=visitors.person)
         application.cleanup_ctx.append(server.running)
-        routes += GameRoutes(
-            server=server, visitors=visitors, pages=pages, login=login.template
-        ).routes()
+        page = GameRoutes(server=server, visitors=visitors, pages=pages, login=login.template)
+        routes += page.routes()
     for method, path, handler in routes:
         application.router.add_route(method, path, handler, expect_handler=check_expectation)
     application.on_response_prepare.append(security_headers(broker_url))
