@@ -89,17 +89,20 @@ async def test_page_asks_for_no_credentials(chromium: Browser, start_broker: Sta
         assert TOKEN not in await page.content()
 
 
-async def test_admin_page_leads_to_the_reference(
+async def test_admin_page_opens_the_reference_in_another_tab(
     chromium: Browser, start_broker: StartBroker
 ) -> None:
     broker = await start_broker(admin_token=TOKEN)
-    page = await open_page(chromium, broker.admin)
+    admin = await open_page(chromium, broker.admin)
 
-    await page.get_by_role("link", name="HTTP API").click()
+    async with admin.context.expect_page() as opened:
+        await admin.get_by_role("link", name="HTTP API").click()
+    page = await opened.value
 
     await expect(page.locator("#operations-login-confirmLogin")).to_be_visible(timeout=WAIT_MS)
     await page.get_by_role("link", name="Admin port").click()
     await expect(page.locator("#operations-apps-addApp")).to_be_visible(timeout=WAIT_MS)
+    await expect(admin.locator("input[type=password]")).to_be_visible()
     await page.context.close()
 
 

@@ -21,8 +21,8 @@ export function closeFrame() {
   document.querySelectorAll("dialog").forEach((dialog) => dialog.remove());
 }
 
-/** A link to the page of the HTTP API. */
-export const referenceLink = () => h("a", { href: "api" }, t("api_reference"));
+/** A link to the page of the HTTP API, in a new tab: this page would forget its token. */
+export const referenceLink = () => h("a", { href: "api", target: "_blank" }, t("api_reference"));
 
 /** A button that changes the language and calls `redraw`. */
 export const languageButton = (redraw) => button(t("language"), () => {
