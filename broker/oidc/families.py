@@ -98,5 +98,8 @@ def family_of(token: VerifiedAccessToken) -> str | None:
 
 
 def login_family(subject: str, login_id: str) -> str:
-    """Return the id of the family of a login on a device, and of one on a page, which is empty."""
+    """Return the id of the family of a login on a device.
+
+    A login on a page has no family. A report drops this id, so that its chats end.
+    """
     return subject_shard(subject) + login_id[1:]

@@ -186,9 +186,9 @@ class Grants(Protocol):
     async def was_dropped(self, family_id: str) -> bool:
         """Return whether a family without refresh tokens was dropped within `DROPPED_TTL`.
 
-        So is an id without a family.
-        False for one that has expired. A family above `FAMILIES_MAX`, and one with refresh tokens,
-        is remembered for `ENDED_TTL` only.
+        An id that no family has can be dropped too, and is remembered for as long.
+        False for a family that has expired. A family above `FAMILIES_MAX`, and one with refresh
+        tokens, is remembered for `ENDED_TTL` only.
         """
 
     async def of_subject(self, subject: str) -> Sequence[FamilyState]:

@@ -175,7 +175,7 @@ class SignInService:
     async def end_of_login(self, subject: str, login_id: str) -> int:
         """End the sign-ins of one login, and return how many there were.
 
-        A login without a sign-in ends too, for features that serve its user after its token.
+        Chats that began with the token of a login on a page end too.
         """
         ended = [
             await self.end(subject, one.sid, offline_too=True, reason="reported")
