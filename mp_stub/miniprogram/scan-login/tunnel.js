@@ -101,7 +101,7 @@ class Tunnel {
     this._socket = null; // a late event of the socket is ignored
     if (socket) socket.close();
     if (code === INVALID_GRANT) this._renew();
-    else if (LOST.has(code)) void 0;
+    else if (LOST.has(code)) this._retry();
     else this._end({ code, reason });
   }
 
