@@ -20,11 +20,9 @@ PERIODIC = (
     ("broker.login.lobby", "RECONCILE_INTERVAL"),
     ("broker.monitoring.monitor", "INTERVAL"),
     ("broker.infrastructure.retries", "POLL_INTERVAL"),
-    ("broker.oidc.ended_subjects", "LOOK_INTERVAL"),
     ("broker.pool.scheduler", "POLL_INTERVAL"),
     ("broker.tunnels.jobs", "INTERVAL"),
     ("broker.tunnels.hub", "CHANGED_INTERVAL"),
-    ("broker.chat.watch", "BLOCK_INTERVAL"),
     ("broker.chat.changes", "SWEEP_INTERVAL"),
     ("broker.audit.numbering", "INTERVAL"),
 )

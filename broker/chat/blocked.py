@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection
+from contextlib import suppress
 
 from broker.infrastructure.clock import Clock
 from broker.users.ports import EndedSubjectLog
 
 REREAD_INTERVAL = 60.0
 """Seconds after which the log is read again without a new entry: a user may be unblocked."""
+
+REREAD_DELAY = 1.0
+"""Seconds before the next look, if a timer has fired before the clock of the state."""
 
 
 class BlockedSubjects:
@@ -37,3 +42,10 @@ class BlockedSubjects:
         self._number, self._subjects = found.number, frozenset(found.subjects)
         self._read_at = now
         return True
+
+    async def wait(self) -> None:
+        """Wait until the log may have changed, or must be read again."""
+        remaining = self._read_at + REREAD_INTERVAL - self._clock()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(min(max(remaining, REREAD_DELAY), REREAD_INTERVAL)):
+                await self._log.wait(self._number)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 
 from broker.chat.blocked import BlockedSubjects
 from broker.chat.connections import Connection, Connections
@@ -14,8 +13,8 @@ from broker.errors import Unavailable
 WATCH_INTERVAL = 60.0
 """Seconds in which each connection is checked once."""
 
-BLOCK_INTERVAL = 2.0
-"""Seconds in which the block of a user takes effect."""
+RETRY_DELAY = 2.0
+"""Seconds before the next look for blocked users after a failed one."""
 
 WATCH_SLICES = 12
 """Parts of an interval."""
@@ -50,9 +49,12 @@ class SessionWatch:
     async def run_blocks(self) -> None:
         """Close the connections of blocked users, until cancelled."""
         while True:
-            with suppress(Unavailable):  # the records log their own outages
+            try:
                 await self.check_blocked()
-            await asyncio.sleep(BLOCK_INTERVAL)
+            except Unavailable:  # the records log their own outages
+                await asyncio.sleep(RETRY_DELAY)
+            else:
+                await self._blocked.wait()
 
     async def check_blocked(self) -> None:
         """Close the connections of users who were blocked or removed. Raises Unavailable."""

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 
 from broker.errors import Unavailable
 from broker.users.ports import EndedSubjectLog
 
-LOOK_INTERVAL = 2.0
-"""Seconds between two looks. A block takes effect within this time."""
+RETRY_DELAY = 2.0
+"""Seconds before the next look after a failed one."""
 
 
 class EndedSubjectWatch:
@@ -26,11 +25,14 @@ class EndedSubjectWatch:
         self._number = 0
 
     async def run(self) -> None:
-        """Look at an interval until cancelled."""
+        """Look whenever users were blocked or removed, until cancelled."""
         while True:
-            with suppress(Unavailable):  # records and state log their own outages
+            try:
                 await self.look()
-            await asyncio.sleep(LOOK_INTERVAL)
+            except Unavailable:  # records and state log their own outages
+                await asyncio.sleep(RETRY_DELAY)
+            else:
+                await self._log.wait(self._number)
 
     async def look(self) -> None:
         """End the subjects since the last look. Raises Unavailable."""

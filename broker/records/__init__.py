@@ -10,6 +10,7 @@ tables.py            the tables                               migrations/    rev
 sqlite_file.py       the file of a SQLite database            urls.py        URLs of the drivers
 app_cache.py         apps in memory                           app_admin.py   administration of apps
 app_rows.py          rows of the table of apps
+change_numbers.py    which tables have changed
 user_lookup.py       the user of an identity, invitations     user_admin.py  administration of users
 user_identities.py   statements on identities
 pool_codes.py        codes drawn in advance                   files.py       records of files

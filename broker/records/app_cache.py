@@ -24,21 +24,31 @@ from broker.records.app_rows import (
     parse_app_row,
     secret_owner,
 )
+from broker.records.change_numbers import ChangeNumbers
 from broker.records.database import RECORDS_FILE_LOST, Database
 from broker.records.errors import RecordsUnavailable
 
 REFRESH_INTERVAL = 2.0
-"""Seconds between two checks whether apps have changed. A change takes effect within this time."""
+"""Seconds between two checks whether apps have changed, or users were blocked or removed. A change
+takes effect within this time."""
 
 
 class AppCache:
     """Apps and their secrets. It is empty until the first refresh.
 
+    changes: is read at each refresh.
     own_origin: the Origin of the broker's pages; empty if it has none.
     """
 
-    def __init__(self, database: Database, secret_box: SecretBox, own_origin: str = "") -> None:
+    def __init__(
+        self,
+        database: Database,
+        secret_box: SecretBox,
+        changes: ChangeNumbers,
+        own_origin: str = "",
+    ) -> None:
         self._database = database
+        self._changes = changes
         self._own_origin = own_origin
         self._secret_box = secret_box
         self._rows: Mapping[str, AppRow] = {}
@@ -76,7 +86,7 @@ class AppCache:
         """Read the apps if they have changed. Raises RecordsUnavailable; the cache stays then."""
         async with self._database.read_connection() as connection:
             # Read before the apps, so that a change in between is found by the next refresh.
-            number = await connection.scalar(select(t.changes.c.number).filter_by(what="apps"))
+            number = (await self._changes.read(connection)).get("apps")
             if number == self._change_number:
                 return
             found = (await connection.execute(select(t.apps))).mappings().all()

@@ -6,6 +6,7 @@ from sqlalchemy import delete, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from broker.records import tables as t
+from broker.records.change_numbers import ChangeNumbers
 from broker.records.database import Database
 from broker.users.ports import EndedSubjects
 
@@ -17,8 +18,9 @@ takes effect when the user's session is used: the directory refuses the user the
 class SqlEndedSubjectLog:
     """Reads the ended subjects. Each instance reads all of them, with its own position."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, changes: ChangeNumbers) -> None:
         self._database = database
+        self._changes = changes
 
     async def after(self, number: int) -> EndedSubjects:
         """Return the subjects after `number`. Raises RecordsUnavailable."""
@@ -34,6 +36,10 @@ class SqlEndedSubjectLog:
             latest = await _latest(connection)
             found = [] if latest == number else (await connection.scalars(query)).all()
         return EndedSubjects(latest, found)
+
+    async def wait(self, number: int) -> None:
+        """Wait until there may be subjects after `number`."""
+        await self._changes.wait("users", number)
 
 
 async def record_ended_subject(connection: AsyncConnection, subject: str, *, now: float) -> None:

@@ -15,6 +15,7 @@ from broker.records.app_admin import SqlAppAdmin
 from broker.records.app_cache import AppCache
 from broker.records.audit_export import SqlAuditExport
 from broker.records.audit_log import SqlAuditLog
+from broker.records.change_numbers import ChangeNumbers
 from broker.records.database import Database, MigrationStatus
 from broker.records.ended_subjects import SqlEndedSubjectLog
 from broker.records.errors import RecordsStartupError, RecordsUnavailable
@@ -65,7 +66,8 @@ class Records:
         self.audit_trail: AuditTrail = self._audit_log
         self.audit_export: AuditExport = SqlAuditExport(self._database, chains=has_audit_chain)
         self.code_store = SqlCodeStore(self._database, clock=clock)
-        self.apps = AppCache(self._database, self.secret_box, own_origin)
+        changes = ChangeNumbers()
+        self.apps = AppCache(self._database, self.secret_box, changes, own_origin)
         self.app_admin = SqlAppAdmin(
             self._database,
             self.secret_box,
@@ -78,7 +80,7 @@ class Records:
             BackgroundTask("audit log", self._audit_log.write_forever),
         ]
         self.files = SqlFileRecords(self._database)
-        self.ended_subjects = SqlEndedSubjectLog(self._database)
+        self.ended_subjects = SqlEndedSubjectLog(self._database, changes)
         self.user_lookup = SqlUserLookup(self._database, clock=clock)
         self.user_admin = SqlUserAdmin(self._database, providers=providers, clock=clock)
 

@@ -38,6 +38,9 @@ class EndedSubjectLog(Protocol):
         Raises Unavailable.
         """
 
+    async def wait(self, number: int) -> None:
+        """Wait until there may be users after `number`, at most two seconds longer."""
+
 
 class UserRegistration(Protocol):
     async def register(self, identity: Identity, invitation: str) -> RegisteredUser:

@@ -30,6 +30,7 @@ from broker.infrastructure.outbound.settings import check_signing_secret
 from broker.records import is_records_url, tables
 from broker.records.app_admin import SqlAppAdmin
 from broker.records.app_cache import RECORDS_DOWN, AppCache
+from broker.records.change_numbers import ChangeNumbers
 from broker.records.database import Database, MigrationStatus
 from broker.records.errors import RecordsStartupError, RecordsUnavailable
 from broker.records.migrations import FOLDER, HEAD, REVISIONS, VERSION_TABLE
@@ -675,5 +676,6 @@ def test_records_url_names_a_file_or_server(url: str, is_valid: bool) -> None:
 
 
 def test_app_cache_is_empty_before_its_first_read(tmp_path: Path) -> None:
-    apps = AppCache(Database(f"sqlite+aiosqlite:///{tmp_path}/x.db"), SecretBox(lambda: (OLD,)))
+    database = Database(f"sqlite+aiosqlite:///{tmp_path}/x.db")
+    apps = AppCache(database, SecretBox(lambda: (OLD,)), ChangeNumbers())
     assert apps.origins() == frozenset()

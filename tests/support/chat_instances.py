@@ -106,6 +106,9 @@ class EndedSubjectList:
         found = [one for one in self.subjects[number:] if one not in self.unblocked]
         return EndedSubjects(len(self.subjects), found)
 
+    async def wait(self, number: int) -> None:
+        await asyncio.Event().wait()
+
 
 class ChatCluster:
     """The state, the bus and the instances. running: those that were not killed."""
