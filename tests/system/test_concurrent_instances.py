@@ -292,7 +292,7 @@ async def test_simultaneous_polls_return_the_same_token(
         async def poll_twice(number: int) -> tuple[tuple[int, ...], bool]:
             client = {"client_id": "default"}
             _, login = await post(urls[0], "device_authorization", client)
-            await phone.post("scan", {"scene": login["user_code"]})
+            await phone.post("scan", {"scene": login["scene"]})
             await phone.post("confirm", {"login_id": login["login_id"]})
             form = {**client, "grant_type": GRANT, "device_code": login["device_code"]}
             polls = await race(number, *(post(url, "token", form) for url in urls))
