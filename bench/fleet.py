@@ -205,21 +205,30 @@ def _ports(pid: int) -> Iterator[int]:
 def _family(pid: int) -> Iterator[int]:
     """The process and its descendants."""
     yield pid
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in (task / "children").read_text().split():
-            yield from _family(int(child))
+    with suppress(FileNotFoundError, ProcessLookupError):  # it has ended in the meantime
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for child in (task / "children").read_text().split():
+                yield from _family(int(child))
+
+
+def _family_files(pid: int, name: str) -> Iterator[str]:
+    """The text of `/proc/<pid>/<name>` for the process and its descendants."""
+    yield Path(f"/proc/{pid}/{name}").read_text()
+    for child in [*_family(pid)][1:]:
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has ended in the meantime
+            yield Path(f"/proc/{child}/{name}").read_text()
 
 
 def _cpu_ms(pid: int) -> float:
-    return TICK_MS * sum(map(_ticks, _family(pid)))
+    return TICK_MS * sum(map(_ticks, _family_files(pid, "stat")))
 
 
-def _ticks(pid: int) -> int:
+def _ticks(stat: str) -> int:
     # Fields 14 and 15 of proc_pid_stat(5); the name before them may contain spaces.
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    fields = stat.rpartition(")")[2].split()
     return int(fields[11]) + int(fields[12])
 
 
 def _rss_bytes(pid: int) -> int:
-    statms = (Path(f"/proc/{one}/statm").read_text().split() for one in _family(pid))
+    statms = (statm.split() for statm in _family_files(pid, "statm"))
     return sum(int(statm[1]) * PAGE_BYTES for statm in statms)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ from xml.etree import ElementTree
 import pytest
 
 from bench import callgrind, results
+from bench import fleet as fleet_module
 from bench.baselines import HERE, counted
 from bench.benchmarks import (
     Figures,
@@ -260,6 +262,14 @@ async def test_chat_members_stay_connected(
     figures = await chat_memory.BENCHMARK.measure(fleet_of(broker), seconds=0)
 
     assert figures[LOST] == 0
+
+
+def test_child_that_has_ended_uses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    with subprocess.Popen(["true"]) as child:
+        pass
+    monkeypatch.setattr(fleet_module, "_family", lambda pid: [pid, child.pid])
+
+    assert len([*fleet_module._family_files(THIS_PROCESS, "statm")]) == 1
 
 
 def test_verdict_compares_chat_with_node_and_with_fewer_instances() -> None:
