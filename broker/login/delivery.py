@@ -11,6 +11,7 @@ from broker.login.metrics import REDELIVERIES
 from broker.login.model import Act, Login, State
 from broker.login.ports import LoginStore
 from broker.login.reader import LoginReader
+from broker.login.rules import next_state
 from broker.login.writer import LoginWriter
 from broker.tokens.issuer import Token, TokenClaims, TokenIssuer
 
@@ -42,25 +43,32 @@ class Redeemer:
         self._issuer = issuer
         self._clock = clock
 
-    async def claim(
-        self, login_id: str, secret: str, *, app: str, request: str, began_after: float
+    async def find(self, login_id: str) -> Login | None:
+        """Return a login as stored, for `check`; the caller may not use it before."""
+        return await self._logins.get(login_id)
+
+    async def check(
+        self, login: Login | None, secret: str, *, app: str, request: str, began_after: float
     ) -> Login:
-        """Complete an authorization request with a confirmed login, and return the login.
+        """Return a login that `claim` can redeem now for this authorization request.
 
         The login belongs to the request, or it has none and began at `began_after` or later.
-        A repeat within `REDELIVERY_LIFETIME` with the same request returns the same login.
         Raises the errors of `redeem`; AlreadyRedeemed for a login of another request.
         """
-        before = await self._reader.require_by_secret(login_id, secret, app=app)
-        self._reader.record_if_expired(before)
-        if not before.request and before.began_at < began_after:
+        found = await self._reader.check_secret(login, secret, app=app)
+        self._reader.record_if_expired(found)
+        if not found.request and found.began_at < began_after:
             raise UnknownLogin
-        issued_at = self._issuer.issue_time(self._clock())
-        login = await self._writer.apply_and_store(
-            before, Act.REDEEM, issued_at=issued_at, request=request
-        )
-        await self._logins.secure(login)
-        return login
+        next_state(found, Act.REDEEM, now=self._clock(), request=request)
+        return found
+
+    async def claim(self, checked: Login, request: str) -> Login:
+        """Redeem a login of `check` for an authorization request, and return it as stored.
+
+        A repeat within `REDELIVERY_LIFETIME` with the same request returns the same login.
+        Raises the errors of `check`, if the login was changed since.
+        """
+        return await self._redeem(checked, request=request)
 
     async def redeem(self, login_id: str, secret: str, *, app: str) -> RedeemedLogin:
         """Return the token of a confirmed login.
@@ -71,15 +79,21 @@ class Redeemer:
         """
         before = await self._reader.require_by_secret(login_id, secret, app=app)
         self._reader.record_if_expired(before)
-        issued_at = self._issuer.issue_time(self._clock())
-        login = await self._writer.apply_and_store(before, Act.REDEEM, issued_at=issued_at)
-        await self._logins.secure(login)
+        login = await self._redeem(before)
         token = self._issuer.issue(token_claims(login))
         if token.expires_in <= 0:
             raise AlreadyRedeemed
         if before.state is State.REDEEMED:
             REDELIVERIES.inc()
         return RedeemedLogin(login, token)
+
+    async def _redeem(self, before: Login, *, request: str = "") -> Login:
+        issued_at = self._issuer.issue_time(self._clock())
+        login = await self._writer.apply_and_store(
+            before, Act.REDEEM, issued_at=issued_at, request=request
+        )
+        await self._logins.secure(login)
+        return login
 
 
 def token_claims(login: Login) -> TokenClaims:

@@ -106,11 +106,14 @@ class LoginReader:
         return profile.name if "profile" in (shown or ()) else None
 
     async def require_by_secret(self, login_id: str, secret: str, *, app: str) -> Login:
-        """Raises UnknownLogin for an unknown id, a wrong secret or another app.
+        """Raises UnknownLogin for an unknown id, a wrong secret or another app."""
+        return await self.check_secret(await self._logins.get(login_id), secret, app=app)
 
-        The secret is compared in constant time, also if the login is not stored.
+    async def check_secret(self, login: Login | None, secret: str, *, app: str) -> Login:
+        """Return a login as stored. Raises UnknownLogin for none, a wrong secret or another app.
+
+        The secret is compared in constant time, also if there is no login.
         """
-        login = await self._logins.get(login_id)
         expected = login.secret_hash if login else hash_secret("")
         is_secret = hmac.compare_digest(expected, hash_secret(secret))
         if not is_secret or login is None or login.app != app:

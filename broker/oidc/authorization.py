@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import secrets
 from collections.abc import Callable
@@ -14,12 +15,7 @@ from broker.infrastructure.clock import Clock
 from broker.login.delivery import Redeemer
 from broker.login.model import Browser, Login
 from broker.oidc.authorization_errors import LoginRequired, OtherUser
-from broker.oidc.browser_sign_ins import (
-    SID_LENGTH,
-    BrowserSignIns,
-    StartedSignIn,
-    new_record_id,
-)
+from broker.oidc.browser_sign_ins import SID_LENGTH, BrowserSignIns, new_record_id
 from broker.oidc.model import (
     ACR_MATCH,
     AuthorizationCode,
@@ -76,28 +72,29 @@ class AuthorizationService:
         self._derive = derive
         self._clock = clock
 
+    async def find_login(self, login_id: str) -> Login | None:
+        """Return a login as stored, for `complete_by_login`, which checks it."""
+        return await self._redeemer.find(login_id)
+
     async def complete_by_login(
         self,
         request: AuthorizationRequest,
         app: App,
         *,
-        login_id: str,
+        found: Login | None,
         secret: str,
         browser: Browser,
         former: SignIn | None,
     ) -> IssuedCode:
         """Return the code of a confirmed login.
 
+        found: by `find_login`.
         former: the sign-in session that the browser shares with `app`; None if there is none.
         Raises LoginRequired if the request was completed otherwise, or needs a match that the
         login does not have; OtherUser if the hint names another user; and the errors of
-        `Redeemer.claim` and of the directory.
+        `Redeemer.check` and of the directory.
         """
-        login = await self._redeemer.claim(
-            login_id, secret, app=app.id, request=request.id, began_after=request.began_at
-        )
-        if not await self._requests.complete(request.id, login.id):
-            raise LoginRequired
+        login = await self._claim(request, app, found, secret)
         if request.match and login.match is None:  # begun without the request's id
             raise LoginRequired
         if request.hint_subject not in (None, login.subject):
@@ -105,11 +102,22 @@ class AuthorizationService:
         assert login.phone is not None
         assert login.subject is not None
         profile = login.profile or await self._directory.find(login.phone.identity)
-        started = await self._start_sign_in(login, app, request, browser, former)
+        cookie = self._derived("cookie", login, request) if app.sso else None
+        sign_in = await self._sign_ins.of_login(
+            login,
+            app,
+            browser,
+            sid=self._derived("sid", login, request)[:SID_LENGTH],
+            cookie=cookie,
+            former=former,
+        )
         code = self._derived("code", login, request)
         family = self._derived("family", login, request)[:SID_LENGTH]
-        await self._save(code, request, app, started.sign_in, profile, family)
-        return IssuedCode(code, started.cookie, login.phone.identity)
+        await asyncio.gather(
+            self._sign_ins.save(sign_in),
+            self._save(code, request, app, sign_in, profile, family),
+        )
+        return IssuedCode(code, cookie, login.phone.identity)
 
     async def complete_by_sign_in(
         self, request: AuthorizationRequest, app: App, sign_in: SignIn, *, is_stored: bool
@@ -128,11 +136,32 @@ class AuthorizationService:
             return None
         if is_stored and not await self._requests.complete(request.id, sign_in.login_id):
             return None
-        await self._sign_ins.use(sign_in, app)
         code = subject_shard(sign_in.subject) + secrets.token_urlsafe(32)[1:]
         family = new_record_id(sign_in.subject)
-        await self._save(code, request, app, sign_in, profile, family)
+        await asyncio.gather(
+            self._sign_ins.use(sign_in, app),
+            self._save(code, request, app, sign_in, profile, family),
+        )
         return IssuedCode(code)
+
+    async def _claim(
+        self, request: AuthorizationRequest, app: App, found: Login | None, secret: str
+    ) -> Login:
+        """Redeem the login and complete the request at the same time.
+
+        Only a login that may be redeemed completes a request. If an outage prevents one of the
+        two changes, a repeat of the form makes it.
+        """
+        checked = await self._redeemer.check(
+            found, secret, app=app.id, request=request.id, began_after=request.began_at
+        )
+        login, is_completed = await asyncio.gather(
+            self._redeemer.claim(checked, request.id),
+            self._requests.complete(request.id, checked.id),
+        )
+        if not is_completed:
+            raise LoginRequired
+        return login
 
     def _needs_scan(self, request: AuthorizationRequest, app: App, sign_in: SignIn) -> bool:
         age = self._clock() - sign_in.auth_time
@@ -141,23 +170,6 @@ class AuthorizationService:
             or (request.max_age is not None and age > request.max_age)
             or request.hint_subject not in (None, sign_in.subject)
             or ((request.match or app.match != "off") and sign_in.acr != ACR_MATCH)
-        )
-
-    async def _start_sign_in(
-        self,
-        login: Login,
-        app: App,
-        request: AuthorizationRequest,
-        browser: Browser,
-        former: SignIn | None,
-    ) -> StartedSignIn:
-        return await self._sign_ins.start(
-            login,
-            app,
-            browser,
-            sid=self._derived("sid", login, request)[:SID_LENGTH],
-            cookie=self._derived("cookie", login, request) if app.sso else None,
-            former=former,
         )
 
     def _derived(self, purpose: str, login: Login, request: AuthorizationRequest) -> str:
@@ -176,6 +188,10 @@ class AuthorizationService:
         profile: UserProfile,
         family: str,
     ) -> None:
+        """Store a code, also at the same time as its sign-in session.
+
+        Nobody has the code before both are stored.
+        """
         grant = grant_of(
             sign_in,
             family=family,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from urllib.parse import urlencode
 
@@ -21,7 +22,7 @@ from broker.oidc.authorization import AuthorizationService
 from broker.oidc.authorization_errors import InvalidRequestUri, LoginRequired
 from broker.oidc.browser_sign_ins import BrowserSignIns
 from broker.oidc.cookies import REQUEST_LIFETIME, ProviderCookies
-from broker.oidc.model import AuthorizationRequest, hash_secret
+from broker.oidc.model import AuthorizationRequest, SignIn, hash_secret
 from broker.oidc.pages import PAGE_STATUSES, ProviderPages
 from broker.oidc.paths import AUTHORIZATION_PATH
 from broker.oidc.ports import AuthorizationRequests
@@ -182,7 +183,8 @@ class AuthorizeAPI:
     async def _continue(self, http: web.Request, app: App, parsed: ParsedRequest) -> web.Response:
         cookie = self._cookies.new_request_cookie()
         request = self._factory.create(parsed, app, lifetime=REQUEST_LIFETIME, cookie=cookie)
-        answer = await self._complete_silently(http, app, request, is_stored=False)
+        sign_in = await self._sign_in_of(http, app)
+        answer = await self._complete_silently(http, app, request, sign_in, is_stored=False)
         if answer is not None:
             return answer
         self._begins.count(self._addresses.of(http))
@@ -191,11 +193,14 @@ class AuthorizeAPI:
 
     async def _continue_pushed(self, http: web.Request, app: App, request_uri: str) -> web.Response:
         """Show the sign-in page of a pushed request, to the first browser that comes with it."""
-        request = await self._requests.get(request_uri.removeprefix(REQUEST_URI_PREFIX))
+        request, sign_in = await asyncio.gather(
+            self._requests.get(request_uri.removeprefix(REQUEST_URI_PREFIX)),
+            self._sign_in_of(http, app),
+        )
         if request is None or (request.app, request.incarnation) != (app.id, app.incarnation):
             raise InvalidRequestUri
         try:
-            answer = await self._complete_silently(http, app, request, is_stored=True)
+            answer = await self._complete_silently(http, app, request, sign_in, is_stored=True)
         except RateLimited:
             raise
         except BrokerError as error:
@@ -213,15 +218,23 @@ class AuthorizeAPI:
             raise InvalidRequestUri
         return self._login_page(http, app, request, cookie)
 
+    async def _sign_in_of(self, http: web.Request, app: App) -> SignIn | None:
+        return await self._sign_ins.shared(self._cookies.sign_in(http), app)
+
     async def _complete_silently(
-        self, http: web.Request, app: App, request: AuthorizationRequest, *, is_stored: bool
+        self,
+        http: web.Request,
+        app: App,
+        request: AuthorizationRequest,
+        sign_in: SignIn | None,
+        *,
+        is_stored: bool,
     ) -> web.Response | None:
         """Return the answer for a browser that is signed in; None if a scan is necessary.
 
         Raises LoginRequired if a scan is necessary and `prompt=none` forbids it, and RateLimited
         for a session that gets too many codes.
         """
-        sign_in = await self._sign_ins.shared(self._cookies.sign_in(http), app)
         issued = None
         if sign_in is not None:
             self._begins.count(sign_in.sid)

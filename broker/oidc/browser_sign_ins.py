@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import replace
-from typing import NamedTuple
 
 from broker.apps.model import App
 from broker.apps.ports import Apps
@@ -18,13 +17,6 @@ from broker.oidc.ports import SignIns
 from broker.oidc.sign_ins import SignInService
 
 SID_LENGTH = 22
-
-
-class StartedSignIn(NamedTuple):
-    """cookie: the value of the new sign-in cookie; None if the session has none."""
-
-    sign_in: SignIn
-    cookie: str | None
 
 
 class BrowserSignIns:
@@ -103,7 +95,7 @@ class BrowserSignIns:
         )
         await self._sign_ins.touch(used, now + self._service.lifetimes.idle)
 
-    async def start(
+    async def of_login(
         self,
         login: Login,
         app: App,
@@ -112,8 +104,8 @@ class BrowserSignIns:
         sid: str,
         cookie: str | None,
         former: SignIn | None,
-    ) -> StartedSignIn:
-        """Begin the session of a confirmed login.
+    ) -> SignIn:
+        """Return the session of a confirmed login, for `save`.
 
         sid, cookie: of a new session. A browser that is signed in as the same person keeps its
             `sid` and gets the new cookie; the session of another person ends.
@@ -128,8 +120,11 @@ class BrowserSignIns:
             sign_in = replace(
                 sign_in, sid=former.sid, app_first=former.app_first, began_at=former.began_at
             )
+        return sign_in
+
+    async def save(self, sign_in: SignIn) -> None:
+        """Begin a session."""
         await self._service.save(sign_in)
-        return StartedSignIn(sign_in, cookie)
 
     async def _account(self, app: App) -> tuple[str, str]:
         """Return what identifies the provider account of `app`."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from aiohttp import hdrs, web
 
 from broker.apps.model import App
@@ -27,14 +29,14 @@ from broker.login.errors import (
     LoginExpired,
     UnknownLogin,
 )
-from broker.login.model import Browser
+from broker.login.model import Browser, Login
 from broker.oidc.authorization import AuthorizationService
 from broker.oidc.authorization_errors import LoginRequired, OtherUser, RequestCancelled
 from broker.oidc.authorize_api import destination_of
 from broker.oidc.browser_sign_ins import BrowserSignIns
 from broker.oidc.cookies import ProviderCookies
 from broker.oidc.known_browsers import DEVICE_LIFETIME, KnownBrowserCookies
-from broker.oidc.model import AuthorizationRequest
+from broker.oidc.model import AuthorizationRequest, SignIn
 from broker.oidc.pages import PAGE_STATUSES, ProviderPages
 from broker.oidc.paths import LOGIN_PATH
 from broker.oidc.ports import AuthorizationRequests
@@ -97,7 +99,11 @@ class LoginFormAPI:
             return self._pages.error(http, to_broker_error(error))
 
     async def _answer(self, http: web.Request, form: LoginForm) -> web.Response:
-        request = await self._requests.get(form.request)
+        request, login, signed_in = await asyncio.gather(
+            self._requests.get(form.request),
+            self._service.find_login(form.login_id),
+            self._sign_ins.by_cookie(self._cookies.sign_in(http)),
+        )
         app = None if request is None else await self._apps.get(request.app)
         if request is None or app is None or app.incarnation != request.incarnation:
             return self._pages.restart(http, None)
@@ -105,20 +111,26 @@ class LoginFormAPI:
             return self._pages.foreign(http)
         if form.cancel:
             return await self._cancel(http, request, app)
-        return await self._complete(http, form, request, app)
+        former = signed_in if app.sso else None
+        return await self._complete(http, request, app, login, form.secret, former)
 
     async def _complete(
-        self, http: web.Request, form: LoginForm, request: AuthorizationRequest, app: App
+        self,
+        http: web.Request,
+        request: AuthorizationRequest,
+        app: App,
+        login: Login | None,
+        secret: str,
+        former: SignIn | None,
     ) -> web.Response:
         caller = self._addresses.caller(http)
-        former = await self._sign_ins.shared(self._cookies.sign_in(http), app)
         try:
             with self._failures.counting_failures(caller.ip):
                 issued = await self._service.complete_by_login(
                     request,
                     app,
-                    login_id=form.login_id,
-                    secret=form.secret,
+                    found=login,
+                    secret=secret,
                     browser=Browser(caller.ip, caller.user_agent),
                     former=former,
                 )

@@ -128,6 +128,21 @@ async def test_unconfirmed_login_is_refused(visit: tuple[OIDCSite, ScanBrowser])
     assert "Location" not in answer.headers
 
 
+async def test_refused_login_leaves_the_request_open(
+    visit: tuple[OIDCSite, ScanBrowser],
+) -> None:
+    site, browser = visit
+    page = await browser.open(site.url())
+    _, unconfirmed = await browser.begin(page)
+    fields = await browser.confirmed(page, new_person())
+
+    for refused in (unconfirmed, {**unconfirmed, "secret": fields["secret"]}):
+        assert (await browser.submit_login(page, refused, follow=False)).status == 400
+    answer = await browser.submit_login(page, fields, follow=False)
+
+    assert answer.status == 303
+
+
 async def cancel(browser: ScanBrowser, page: Page) -> Page:
     form = {"request": parse(page.text).widget["request"], "cancel": "1"}
     url = page.url.origin().joinpath(LOGIN.strip("/"))

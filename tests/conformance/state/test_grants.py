@@ -266,6 +266,16 @@ async def test_found_code_can_still_be_exchanged(store: StateBackend, clock: Clo
     assert await store.grants.save(a_family(clock, code.grant), CODE_HASH)
 
 
+async def test_code_may_be_stored_before_its_sign_in(store: StateBackend, clock: Clock) -> None:
+    sign_in = a_sign_in(clock)
+    code = a_code(clock, a_grant(sign_in))
+    await store.grants.save_code(SHARD, CODE_HASH, code)
+
+    await store.sign_ins.save(sign_in, clock() + 1_000)
+
+    assert (await store.grants.find_code(SHARD, CODE_HASH)).code == code
+
+
 async def test_expired_code_gives_no_family(
     store: StateBackend, clock: Clock, pass_time: PassTime
 ) -> None:
