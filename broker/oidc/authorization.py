@@ -190,7 +190,7 @@ class AuthorizationService:
     ) -> None:
         """Store a code, also at the same time as its sign-in session.
 
-        Nobody has the code before both are stored.
+        The browser gets the code after both are stored.
         """
         grant = grant_of(
             sign_in,
