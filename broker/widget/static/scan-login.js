@@ -288,7 +288,7 @@ function appURL(text) {
 }
 
 /** `text` with the `values` of its placeholders, such as `{time}`. */
-const fillIn = (text, values) => text.replace(/\{(\w+)\}/g, (_, name) => values[name] ?? "");
+const expand = (text, values) => text.replace(/\{(\w+)\}/g, (_, name) => values[name] ?? "");
 
 /** `text` if it is an HTTP URL, else null. A link from the server must never be a `javascript:` URL. */
 const httpURL = (text) => (/^https?:\/\//i.test(text ?? "") ? text : null);
@@ -592,7 +592,7 @@ class ScanLogin extends HTMLElement {
   #renderScanner(isShown, texts) {
     const [p, scanner] = [this.#parts, this.#login?.scanner];
     p.who.hidden = !isShown || !scanner;
-    p.scanner.textContent = scanner?.name ? fillIn(texts.scanner, scanner) : "";
+    p.scanner.textContent = scanner?.name ? expand(texts.scanner, scanner) : "";
     setImage(p.picture, httpURL(scanner?.picture));
   }
 
@@ -603,7 +603,7 @@ class ScanLogin extends HTMLElement {
     p.camera.hidden = this.#view !== "code" || opens || Boolean(link) || (this.#polls && !login?.device);
     p.camera.textContent = texts.camera;
     p.panel.hidden = !link;
-    p.panelText.textContent = fillIn(texts.link, { uri: link?.verification_uri.replace(/^https?:\/\//, "") });
+    p.panelText.textContent = expand(texts.link, { uri: link?.verification_uri.replace(/^https?:\/\//, "") });
     p.userCode.textContent = link?.user_code ?? "";
     p.copy.textContent = texts[login?.isCopied ? "copied" : "copy"];
   }
@@ -645,7 +645,7 @@ class ScanLogin extends HTMLElement {
   #fill(text, texts) {
     const { number, tries, app } = this.#login ?? {};
     const phone = this.getAttribute("phone_app") || texts.apps[app?.provider] || texts.anyApp;
-    return fillIn(text, { number, tries, phone });
+    return expand(text, { number, tries, phone });
   }
 
   #renderTimer() {
@@ -654,7 +654,7 @@ class ScanLogin extends HTMLElement {
     const left = Math.max(0, end - Date.now());
     p.ring.toggleAttribute("hidden", !timer || timer === "retries");
     p.circle.setAttribute("stroke-dashoffset", String(1 - Math.min(1, left / this.#lifetime)));
-    p.left.textContent = timer ? fillIn(this.#language()[1][timer], { time: formatTime(Math.ceil(left / 1000)) }) : "";
+    p.left.textContent = timer ? expand(this.#language()[1][timer], { time: formatTime(Math.ceil(left / 1000)) }) : "";
   }
 
   /** The language of the element, and its texts. A text that a language lacks is in English. */
