@@ -25,6 +25,7 @@ from deploy.processes import (
     ProcessNotReady,
     free_port,
     is_port_free,
+    start_process,
     wait_until_listening,
     wait_until_ready,
 )
@@ -166,18 +167,7 @@ class Cluster:
     async def _spawn(
         self, name: str, *command: str, environment: Mapping[str, str] | None = None
     ) -> Process:
-        log = self.folder / f"{name}.log"
-        with log.open("wb") as file:
-            process = await asyncio.create_subprocess_exec(
-                *command,
-                env={**os.environ, **(environment or {})},
-                cwd=ROOT,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=file,
-                stderr=file,
-                process_group=0,  # Ctrl-C reaches only the cluster, which stops them in order
-            )
-        return Process(name, process, log)
+        return await start_process(name, command, self.folder, cwd=ROOT, environment=environment)
 
 
 @asynccontextmanager

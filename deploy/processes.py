@@ -6,8 +6,8 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from random import randrange
 
@@ -63,6 +63,51 @@ class Process:
     async def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
         await self._process.wait()
+
+
+async def start_process(
+    name: str,
+    command: Sequence[str],
+    folder: Path,
+    *,
+    cwd: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Process:
+    """Start a program in a new process group, with its output in `<name>.log`.
+
+    folder: of the log.
+    environment: added to that of this process.
+    """
+    log = folder / f"{name}.log"
+    with log.open("wb") as file:
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            env={**os.environ, **(environment or {})},
+            cwd=cwd,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            process_group=0,  # Ctrl-C does not reach it, so its owner can stop all in order
+        )
+    return Process(name, process, log)
+
+
+@asynccontextmanager
+async def listening_process(
+    name: str,
+    command: Sequence[str],
+    folder: Path,
+    port: int,
+    *,
+    environment: Mapping[str, str] | None = None,
+) -> AsyncIterator[Process]:
+    """Run a program that listens on `port` of 127.0.0.1. Raises ProcessNotReady."""
+    process = await start_process(name, command, folder, environment=environment)
+    try:
+        await wait_until_listening(process, port)
+        yield process
+    finally:
+        await process.stop()
 
 
 async def wait_until_ready(process: Process, url: str, *, within: float = START_TIMEOUT) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from broker.cli.oidc_products import PRODUCTS, SECRET_PLACEHOLDER
-from deploy.processes import Process, wait_until_ready
+from deploy.processes import start_process, wait_until_ready
 from tests.support.commands import run
 from tests.support.environment import ROOT, miss
 from tests.support.oidc_browser import ScanBrowser
@@ -87,21 +87,10 @@ async def running_product(
 ) -> AsyncIterator[Path]:
     """Run a server until the end of the context; yields its log. `ready_url` answers 200 then."""
     name = Path(command[0]).name
-    log = folder / f"{name}.log"
-    with log.open("wb") as file:
-        child = await asyncio.create_subprocess_exec(
-            *command,
-            cwd=folder,
-            env={**os.environ, **variables},
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=file,
-            stderr=file,
-            process_group=0,
-        )
-    process = Process(name, child, log)
+    process = await start_process(name, command, folder, cwd=folder, environment=variables)
     try:
         await wait_until_ready(process, ready_url, within=START_TIMEOUT)
-        yield log
+        yield process.log
     finally:
         await process.stop()
         with suppress(ProcessLookupError):

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from deploy import nginx
-from deploy.processes import Process, wait_until_listening
+from deploy.processes import listening_process
 from tests.support.environment import need
 
 SHIPPED_RATE = "50r/s"
@@ -29,18 +29,8 @@ async def nginx_before(
     limits = folder / "scan-login" / "http.conf"
     limits.write_text(limits.read_text().replace(f"rate={SHIPPED_RATE};", f"rate={rate};"))
     nginx.write_brokers(folder, [url.removeprefix("http://") for url in brokers])
-    log = folder / "nginx.log"
-    with log.open("wb") as file:
-        process = Process(
-            "nginx",
-            await asyncio.create_subprocess_exec(*nginx.command(conf), stdout=file, stderr=file),
-            log,
-        )
-    try:
-        await wait_until_listening(process, port)
+    async with listening_process("nginx", nginx.command(conf), folder, port):
         yield f"http://127.0.0.1:{port}"
-    finally:
-        await process.stop()
 
 
 async def can_connect(port: int) -> bool:

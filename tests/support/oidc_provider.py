@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,7 +13,7 @@ import aiohttp
 from broker.tokens.keys import SigningKeyFile
 from broker.tokens.settings import TokenSettings
 from deploy import nginx
-from deploy.processes import Process, wait_until_listening
+from deploy.processes import listening_process
 from tests.support.app_admin import TOKEN, Admin
 from tests.support.builders import StartBroker
 from tests.support.clients import Payload
@@ -179,18 +178,8 @@ location ~ ^/oauth/({APP_CALLS})$ {{ proxy_pass {apps}; }}
 location / {{ proxy_pass {browsers}; }} }} }}
 """
     )
-    log = folder / "nginx.log"
-    with log.open("wb") as file:
-        process = Process(
-            "nginx",
-            await asyncio.create_subprocess_exec(*nginx.command(conf), stdout=file, stderr=file),
-            log,
-        )
-    try:
-        await wait_until_listening(process, port)
+    async with listening_process("nginx", nginx.command(conf), folder, port):
         yield
-    finally:
-        await process.stop()
 
 
 LAYOUTS = {"one-instance": one_instance, "three-instances": three_instances}

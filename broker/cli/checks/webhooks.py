@@ -21,10 +21,10 @@ from broker.infrastructure.outbound.webhook import SiteClient, WebhookFailed, si
 from broker.providers.settings import ProviderSettings
 from broker.tunnels.ports import CallbackFailed
 
-NOBODY = "scan-login-doctor"
+UNKNOWN_NAME = "scan-login-doctor"
 
 OFFER: Mapping[str, object] = {
-    "openid": NOBODY,
+    "openid": UNKNOWN_NAME,
     "subject": None,
     "size": 1,
     "media_type": "image/png",
@@ -45,7 +45,7 @@ async def check_directory(installation: Installation) -> str:
     identity = {
         "provider": installation.settings[ProviderSettings].provider,
         "provider_app_id": "",
-        "openid": NOBODY,
+        "openid": UNKNOWN_NAME,
         "unionid": None,
     }
     return await _ask(
@@ -67,7 +67,7 @@ async def check_chat(installation: Installation) -> str:
     return await _ask(
         url,
         "room.admit",
-        {"app": app.id, "room": NOBODY, "subject": NOBODY},
+        {"app": app.id, "room": UNKNOWN_NAME, "subject": UNKNOWN_NAME},
         secrets=open_webhook_secrets(installation.settings, records).webhook_secrets(app.id),
         allow_private_address=_is_private_allowed(installation),
         answers=ANSWERS,

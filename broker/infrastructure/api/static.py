@@ -38,20 +38,10 @@ CROSS_ORIGIN_HEADERS: Mapping[str, str] = {
 
 def serve_static(file: StaticFile) -> Handler:
     """Return a handler that serves `file` from memory, to pages of any origin."""
-    content = file.path.read_bytes()
-    tag = hashlib.sha256(content).hexdigest()[:32]
-    headers = {
-        hdrs.CACHE_CONTROL: file.cache_control,
-        hdrs.ETAG: f'"{tag}"',
-        **CROSS_ORIGIN_HEADERS,
-    }
+    loaded = _load(file.path, file.media_type, file.cache_control, CROSS_ORIGIN_HEADERS)
 
     async def serve(request: web.Request) -> web.Response:
-        if is_not_modified(request, tag):
-            return web.Response(status=304, headers=headers)
-        return web.Response(
-            body=content, content_type=file.media_type, charset="utf-8", headers=headers
-        )
+        return loaded.respond(request)
 
     return serve
 
@@ -63,18 +53,41 @@ def serve_own_file(path: Path, media_type: str) -> Handler:
     """
 
     @cache
-    def read() -> tuple[bytes, str]:
-        content = path.read_bytes()
-        return content, hashlib.sha256(content).hexdigest()[:32]
+    def loaded() -> _LoadedFile:
+        return _load(path, media_type, "no-cache", {})
 
     async def serve(request: web.Request) -> web.Response:
-        content, tag = read()
-        headers = {hdrs.CACHE_CONTROL: "no-cache", hdrs.ETAG: f'"{tag}"'}
-        if is_not_modified(request, tag):
-            return web.Response(status=304, headers=headers)
-        return web.Response(body=content, content_type=media_type, charset="utf-8", headers=headers)
+        return loaded().respond(request)
 
     return serve
+
+
+class _LoadedFile(NamedTuple):
+    """tag: the ETag without quotes."""
+
+    content: bytes
+    media_type: str
+    tag: str
+    headers: Mapping[str, str]
+
+    def respond(self, request: web.Request) -> web.Response:
+        if is_not_modified(request, self.tag):
+            return web.Response(status=304, headers=self.headers)
+        return web.Response(
+            body=self.content,
+            content_type=self.media_type,
+            charset="utf-8",
+            headers=self.headers,
+        )
+
+
+def _load(
+    path: Path, media_type: str, cache_control: str, headers: Mapping[str, str]
+) -> _LoadedFile:
+    content = path.read_bytes()
+    tag = hashlib.sha256(content).hexdigest()[:32]
+    own: dict[str, str] = {hdrs.CACHE_CONTROL: cache_control, hdrs.ETAG: f'"{tag}"'}
+    return _LoadedFile(content, media_type, tag, {**own, **headers})
 
 
 def is_not_modified(request: web.Request, tag: str) -> bool:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from deploy.processes import Process, wait_until_listening
+from deploy.processes import listening_process
 from tests.support.environment import miss, need_file
 
 MODULES = Path("/usr/lib/apache2/modules")
@@ -56,17 +55,6 @@ async def running_apache(folder: Path, port: int, issuer: str, secret: str) -> A
     user = "User www-data\nGroup www-data\n" if os.geteuid() == 0 else ""
     values = {"user": user, "folder": folder, "port": port, "issuer": issuer, "secret": secret}
     conf.write_text(loaded + CONFIGURATION.format(**values))
-    log = folder / "apache.log"
-    with log.open("wb") as file:
-        process = Process(
-            "apache",
-            await asyncio.create_subprocess_exec(
-                program, "-DFOREGROUND", "-f", str(conf), stdout=file, stderr=file
-            ),
-            log,
-        )
-    try:
-        await wait_until_listening(process, port)
+    command = [program, "-DFOREGROUND", "-f", str(conf)]
+    async with listening_process("apache", command, folder, port):
         yield f"http://127.0.0.1:{port}"
-    finally:
-        await process.stop()

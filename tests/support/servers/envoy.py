@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from broker.cli.demo import gateway
-from deploy.processes import Process, wait_until_listening
+from deploy.processes import listening_process
 from tests.support.environment import free_port, miss
 
 
@@ -31,13 +30,5 @@ async def running_envoy(
         command = gateway.command(configuration)
     except gateway.GatewayMissing as error:
         miss(str(error))
-    log = folder / "envoy.log"
-    with log.open("wb") as file:
-        process = Process(
-            "envoy", await asyncio.create_subprocess_exec(*command, stdout=file, stderr=file), log
-        )
-    try:
-        await wait_until_listening(process, port)
+    async with listening_process("envoy", command, folder, port):
         yield f"http://127.0.0.1:{port}"
-    finally:
-        await process.stop()

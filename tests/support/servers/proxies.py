@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 import socket
 import ssl
 import sys
@@ -13,7 +11,7 @@ from pathlib import Path
 
 import aiohttp
 
-from deploy.processes import Process, wait_until_listening
+from deploy.processes import listening_process
 from tests.support.clients import PhoneClient, http_session
 from tests.support.deployment import DEPLOY
 from tests.support.environment import free_port, miss
@@ -39,22 +37,10 @@ async def running_proxy(
     command: Sequence[str], folder: Path, port: int, **variables: str
 ) -> AsyncIterator[Path]:
     """Run a proxy that listens on `port`, with `folder` as its home; yields its log."""
+    environment = {"HOME": str(folder), **variables}
     name = Path(command[0]).name
-    log = folder / f"{name}.log"
-    with log.open("wb") as file:
-        child = await asyncio.create_subprocess_exec(
-            *command,
-            env={**os.environ, "HOME": str(folder), **variables},
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=file,
-            stderr=file,
-        )
-    process = Process(name, child, log)
-    try:
-        await wait_until_listening(process, port)
-        yield log
-    finally:
-        await process.stop()
+    async with listening_process(name, command, folder, port, environment=environment) as process:
+        yield process.log
 
 
 def local_caddyfile(folder: Path, port: int) -> Path:
