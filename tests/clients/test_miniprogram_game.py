@@ -8,7 +8,7 @@ from playwright.async_api import Browser, expect
 
 from tests.support.builders import StartBroker
 from tests.support.game import game_stage
-from tests.support.game_page import game_page, hand, status
+from tests.support.game_page import game_page, hand, shows_points, status
 from tests.support.miniprogram import run_suite
 
 
@@ -20,7 +20,8 @@ async def test_game_suite_passes(chromium: Browser, start_broker: StartBroker) -
         suite = asyncio.create_task(run_suite("game", BROKER=stage.broker.url, SITE=stage.site))
         await expect(hand(web, "scissors")).to_be_enabled(timeout=60_000)
         await hand(web, "scissors").click()
-        await expect(status(web)).to_contain_text("phone wins")
+        await expect(status(web)).to_have_text("You win!")  # the phone leaves after its point
+        await shows_points(web, 0, 1)
         await suite
 
 
