@@ -186,7 +186,7 @@ class LoginBrowserAPI:
             payload |= register_url_field(app)
         if name == SCANNED_EVENT and shows_scanner(app):
             payload["scanner"] = True
-        await self._server.emit(name, payload, to=sid, namespace=NAMESPACE)
+        await self._server.emit_to_all(name, payload, sids=[sid], namespace=NAMESPACE)
 
     async def connect(self, caller: Caller, auth: object) -> BrowserPeer:
         app = await authorize_origin(self._apps, parse(ConnectRequest, auth).app, caller.origin)

@@ -13,6 +13,7 @@ from broker.infrastructure.transport.socketio.server import TextPacket
 from broker.infrastructure.transport.socketio.text_events import (
     TextEvent,
     build_ack,
+    build_event,
     parse_event,
 )
 
@@ -73,3 +74,19 @@ def test_acknowledgement_is_built_as_by_python_socketio(
     expected = TextPacket(packet.ACK, namespace=namespace, id=number, data=data).encode()
 
     assert build_ack(TextEvent(namespace, number, []), answer) == expected
+
+
+@given(NAMESPACES, IDS, st.lists(JSON, max_size=2))
+def test_event_is_built_as_by_python_socketio(
+    namespace: str, number: int | None, arguments: list[Any]
+) -> None:
+    expected = TextPacket(
+        packet.EVENT, namespace=namespace, id=number, data=["chat", *arguments]
+    ).encode()
+
+    assert build_event("chat", tuple(arguments), namespace=namespace, ack_id=number) == expected
+
+
+@pytest.mark.parametrize(("data", "expected"), [(None, '2["x"]'), ([1], '2["x",[1]]')])
+def test_event_has_one_argument_or_none(data: object, expected: str) -> None:
+    assert build_event("x", data, namespace="/") == expected

@@ -13,6 +13,8 @@ from typing import Any
 import socketio
 from socketio import packet
 
+from broker.infrastructure.transport.socketio.text_events import build_event
+
 
 class RoomMember:
     """A socket in a namespace. rooms: the rooms that it entered; None if there are none."""
@@ -176,11 +178,21 @@ class RoomManager(socketio.AsyncManager):  # type: ignore[misc]  # python-socket
     def _send(
         self, eio_sids: list[str], namespace: str, event: str, data: Any, ack_id: int | None = None
     ) -> None:
+        if self.server.packet_class.uses_binary_events:
+            encoded = self._encode(namespace, event, data, ack_id)
+        else:
+            encoded = [build_event(event, data, namespace=namespace, ack_id=ack_id)]
+        self.server.eio.send_now(eio_sids, encoded)
+
+    def _encode(
+        self, namespace: str, event: str, data: Any, ack_id: int | None
+    ) -> list[str | bytes]:
+        """Return the packet of an event, and its attachments."""
         arguments = list(data) if isinstance(data, tuple) else [] if data is None else [data]
         encoded = self.server.packet_class(
             packet.EVENT, namespace=namespace, data=[event, *arguments], id=ack_id
         ).encode()
-        self.server.eio.send_now(eio_sids, encoded if isinstance(encoded, list) else [encoded])
+        return encoded if isinstance(encoded, list) else [encoded]
 
     def _member(self, sid: str | None, namespace: str) -> RoomMember | None:
         found = self._namespaces.get(namespace)

@@ -1,7 +1,7 @@
-"""Events without attachments, read and acknowledged without python-socketio's packets.
+"""Events without attachments, read, acknowledged and sent without python-socketio's packets.
 
-They are nearly all messages of a browser. python-socketio reads the others, and an event whose
-head is unusual.
+They are nearly all messages. python-socketio reads the others, and an event whose head is
+unusual.
 """
 
 from __future__ import annotations
@@ -48,5 +48,15 @@ def parse_event(message: object) -> TextEvent | None:
 def build_ack(event: TextEvent, answer: object) -> str:
     """Return the packet that acknowledges an event. answer: what its handler returned."""
     arguments = [] if answer is None else answer if isinstance(answer, tuple) else [answer]
-    namespace = "" if event.namespace == "/" else f"{event.namespace},"
-    return f"{ACK}{namespace}{event.id}{encode(arguments).decode()}"
+    return f"{ACK}{_prefix(event.namespace)}{event.id}{encode(arguments).decode()}"
+
+
+def build_event(name: str, data: object, *, namespace: str, ack_id: int | None = None) -> str:
+    """Return the packet of an event. data: a tuple of arguments, one argument, or None."""
+    arguments = () if data is None else data if isinstance(data, tuple) else (data,)
+    ack = "" if ack_id is None else ack_id
+    return f"{EVENT}{_prefix(namespace)}{ack}{encode([name, *arguments]).decode()}"
+
+
+def _prefix(namespace: str) -> str:
+    return "" if namespace == "/" else f"{namespace},"

@@ -218,7 +218,8 @@ class WebSocketConnection(asyncio.Protocol):
     def _handle_frames(self, data: bytes | bytearray) -> int:
         """Handle at most `STEP_SIZE` frames. Return the offset of the next one."""
         at = count = self._needed = 0
-        while count < STEP_SIZE and not (self._is_closed or self._is_paused):
+        size = len(data)
+        while at < size and count < STEP_SIZE and not (self._is_closed or self._is_paused):
             held = len(self._fragments) if self._fragments is not None else 0
             frame = frames.parse_frame(data, at, self._handler.max_message_bytes - held)
             if isinstance(frame, int):

@@ -17,6 +17,9 @@ OPCODES = frozenset({CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG})
 
 FIN, RSV, OPCODE, MASKED, LENGTH = 0x80, 0x70, 0x0F, 0x80, 0x7F
 
+WHOLE_MESSAGES = frozenset({FIN | TEXT, FIN | BINARY})
+"""First bytes of frames that need no further check of the header, if they are masked."""
+
 CONTROL_MAX_BYTES = 125
 """Longest payload of a control frame (section 5.5)."""
 
@@ -62,7 +65,8 @@ def parse_frame(data: bytes | bytearray, start: int, max_bytes: int) -> Frame | 
         return start + 2
     first, second = data[start], data[start + 1]
     opcode, length, at = first & OPCODE, second & LENGTH, start + 2
-    _check_header(first, second, length)
+    if first not in WHOLE_MESSAGES or second < MASKED:
+        _check_header(first, second, length)
     if length > CONTROL_MAX_BYTES:
         size = 2 if length == 126 else 8
         if available < at + size:
