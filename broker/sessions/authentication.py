@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping
-from dataclasses import replace
 from typing import NamedTuple
 
 from aiohttp import web
+from msgspec.structs import replace
 
 from broker.apps.errors import OriginNotAllowed
 from broker.apps.ports import Apps

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from dataclasses import dataclass, field
 from typing import NamedTuple
+
+import msgspec
 
 from broker.identity.model import Phone
 from broker.infrastructure.sharding import shard_of
@@ -29,8 +30,7 @@ class SessionToken(NamedTuple):
     skey: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Session:
+class Session(msgspec.Struct, frozen=True, kw_only=True):
     """A phone's authenticated state.
 
     id: 22 URL-safe characters; the first one is the shard of the person.
@@ -46,14 +46,17 @@ class Session:
     """
 
     id: str
-    skey_hash: bytes = field(repr=False)
+    skey_hash: bytes
     phone: Phone
     expires_at: float
     latest_end: float
-    session_key: tuple[bytes, str] | None = field(default=None, repr=False)
-    user_info: tuple[bytes, str] | None = field(default=None, repr=False)
+    session_key: tuple[bytes, str] | None = None
+    user_info: tuple[bytes, str] | None = None
     incarnation: str = ""
     address: str = ""
+
+    def __repr__(self) -> str:
+        return f"Session(id={self.id!r})"  # without secrets, for tracebacks
 
 
 def person_key(phone: Phone) -> str:

@@ -16,10 +16,10 @@ import hmac
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 
 import structlog
+from msgspec.structs import replace
 
 from broker.apps.model import App
 from broker.apps.ports import Apps

@@ -158,8 +158,8 @@ LIBRARIES: Mapping[str, frozenset[str] | None] = {
     "hiredis": frozenset({"infrastructure/redis"}),
     "jwt": frozenset({"tokens"}),
     "msgspec": frozenset(
-        {"login/model", "login/match", "login/rules", "infrastructure/codec", "state/redis"}
-        | {"infrastructure/observability/log_lines"}
+        {"login/model", "login/match", "login/rules", "sessions", "state"}
+        | {"infrastructure/codec", "infrastructure/observability/log_lines"}
     ),
     "multidict": frozenset({"infrastructure/transport"}),
     "obstore": frozenset({"blobs"}),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from broker.errors import InvalidRequest, RateLimited
 from broker.infrastructure.api.errors import error_middleware
-from broker.infrastructure.api.responses import add_headers, no_store_response
+from broker.infrastructure.api.responses import add_headers, json_response, no_store_response
 from broker.infrastructure.runtime import http_runner
 from broker.infrastructure.runtime.http_runner import Runner
 
@@ -94,13 +94,13 @@ async def fail(request: web.Request) -> web.Response:
 
 
 async def cookie(request: web.Request) -> web.Response:
-    response = web.Response(body=b"x")
+    response = json_response({})
     response.set_cookie("a", "b")
     return response
 
 
 async def closing(request: web.Request) -> web.Response:
-    response = web.Response(body=b"x")
+    response = json_response({})
     response.force_close()
     return response
 
@@ -114,7 +114,7 @@ async def stream(request: web.Request) -> web.StreamResponse:
 
 def application() -> web.Application:
     async def page(request: web.Request) -> web.Response:
-        return web.Response(text="page", content_type="text/html")
+        return json_response({"page": 1})
 
     async def empty(request: web.Request) -> web.Response:
         return web.Response()

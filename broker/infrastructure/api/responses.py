@@ -13,7 +13,7 @@ Payload = Mapping[str, object]
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-ResponseHook = Callable[[web.Request, web.StreamResponse], Awaitable[None]]
+ResponseHook = Callable[[web.Request, web.StreamResponse], Awaitable[object]]
 """Changes a response before it is sent."""
 
 
@@ -38,11 +38,15 @@ class StreamedResponse(web.Response):
 JSON_HEADERS = {"Content-Type": "application/json; charset=utf-8"}
 
 
+class JSONResponse(web.Response):
+    """A response with a body of known length, neither chunked nor compressed."""
+
+
 def json_response(
     body: object, headers: Mapping[str, str] | None = None, *, status: int = 200
-) -> web.Response:
+) -> JSONResponse:
     """Return `body` as a JSON response."""
-    return web.Response(
+    return JSONResponse(
         body=encode(body), status=status, headers={**JSON_HEADERS, **(headers or {})}
     )
 

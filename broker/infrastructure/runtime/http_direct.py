@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache, partial
-from http import HTTPStatus
 from typing import NamedTuple, TypeGuard
 
 from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.helpers import rfc822_formatted_time
 from aiohttp.http_writer import _serialize_headers
 
-from broker.infrastructure.api.responses import Handler
+from broker.infrastructure.api.responses import Handler, JSONResponse
 
 
 class PlainRoute(NamedTuple):
@@ -39,37 +38,26 @@ def plain_routes(app: web.Application) -> Mapping[tuple[str, str], PlainRoute]:
     }
 
 
-def is_usual(response: web.StreamResponse, request: web.BaseRequest) -> TypeGuard[web.Response]:
-    """Whether the response has a body of known length, and the connection stays open after it."""
+def is_usual(response: web.StreamResponse, request: web.BaseRequest) -> TypeGuard[JSONResponse]:
+    """Whether a JSON response is sent in full, and the connection stays open after it."""
+    message = request._message
     return (
-        type(response) is web.Response
-        and isinstance(response.body, bytes)
-        and len(response.body) > 0
-        and response.status not in BODYLESS
-        and request.method != hdrs.METH_HEAD
-        and request.version == HttpVersion11
-        and request.keep_alive
+        type(response) is JSONResponse
+        and message.method != hdrs.METH_HEAD
+        and message.version == HttpVersion11
+        and not message.should_close
         and response.keep_alive is None
-        and not response.prepared
-        and not response.chunked
-        and not response.compression
         and not response._cookies
     )
 
 
-BODYLESS = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
-
-
-def serialize(response: web.Response) -> bytes:
+def serialize(response: JSONResponse) -> bytes:
     """Return the response as bytes, with the headers that aiohttp adds."""
-    assert isinstance(response.body, bytes)
-    headers = response.headers
-    headers[hdrs.CONTENT_LENGTH] = str(len(response.body))
-    headers.setdefault(hdrs.CONTENT_TYPE, "application/octet-stream")
-    headers.setdefault(hdrs.DATE, rfc822_formatted_time())
-    return (
-        _serialize_headers(_status_line(response.status, response.reason), headers) + response.body
-    )
+    body, headers = response.body, response.headers
+    assert isinstance(body, bytes)
+    headers[hdrs.CONTENT_LENGTH] = str(len(body))
+    headers[hdrs.DATE] = rfc822_formatted_time()
+    return _serialize_headers(_status_line(response.status, response.reason), headers) + body
 
 
 @lru_cache(maxsize=64)

@@ -9,7 +9,7 @@ runs: as plain text, or with status 500 if a header is not UTF-8.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -18,7 +18,7 @@ from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
 from broker.errors import BrokerError, InvalidRequest
 from broker.infrastructure.api.errors import to_broker_error
-from broker.infrastructure.api.responses import FIXED_HEADERS, json_response
+from broker.infrastructure.api.responses import FIXED_HEADERS, ResponseHook, json_response
 from broker.infrastructure.api.schema import sanitize_text
 from broker.infrastructure.runtime.http_direct import (
     PlainRoute,
@@ -44,16 +44,23 @@ class Runner(web.AppRunner):
         server = await super()._make_server()
         return _Server(
             _answering(plain_routes(self.app), _checking_expectations(server.request_handler)),
+            response_hooks=tuple(self.app.on_response_prepare),
             request_factory=server.request_factory,
             **server._kwargs,
         )
 
 
 class _Server(web.Server):
-    """turns: the order in which connections parse their slices."""
+    """turns: the order in which connections parse their slices.
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
+    response_hooks: those of the application, which aiohttp would look up for each response.
+    """
+
+    def __init__(
+        self, handle: Handle, *, response_hooks: Sequence[ResponseHook], **options: Any
+    ) -> None:
+        super().__init__(handle, **options)
+        self.response_hooks = response_hooks
         self.turns = StepQueue()
 
     def __call__(self) -> RequestHandler:
@@ -69,11 +76,12 @@ class _Protocol(RequestHandler):
     `_unparsed` waits for its turn. Nothing more is read from the transport until then.
     """
 
-    __slots__ = ("_is_malformed", "_turns", "_unparsed")
+    __slots__ = ("_is_malformed", "_response_hooks", "_turns", "_unparsed")
 
     def __init__(self, manager: _Server, **options: Any) -> None:
         super().__init__(manager, **options)
         self._turns = manager.turns
+        self._response_hooks = manager.response_hooks
         self._is_malformed = False
         self._unparsed = bytearray()
 
@@ -124,7 +132,9 @@ class _Protocol(RequestHandler):
         transport = self.transport
         if transport is None or self._upgraded or not is_usual(resp, request):
             return await super().finish_response(request, resp, start_time)
-        await request._prepare_hook(resp)
+        assert isinstance(request, web.Request)
+        for hook in self._response_hooks:
+            await hook(request, resp)
         transport.write(serialize(resp))
         resp._keep_alive = True
         if self._paused:

@@ -13,9 +13,14 @@ BODY_TIMEOUT = 10.0
 
 
 async def read_body(request: web.Request) -> bytes:
-    """Return the body.  Raises InvalidRequest if it does not arrive in full and in time."""
-    if request.content.is_eof():  # a small body arrives with the headers
-        return await request.read()
+    """Return the body, once.
+
+    Raises InvalidRequest if it does not arrive in full and in time, and
+    web.HTTPRequestEntityTooLarge.
+    """
+    content = request.content
+    if content.is_eof() and content.total_bytes <= request.client_max_size:
+        return content.read_nowait()  # a small body arrives with the headers
     try:
         async with asyncio.timeout(BODY_TIMEOUT):
             return await request.read()

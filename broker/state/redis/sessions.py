@@ -10,7 +10,8 @@ on the same node of a Cluster, so that each change is one script.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from broker.identity.model import Phone
 from broker.infrastructure.clock import Clock

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import json
 
 import pytest
@@ -260,7 +259,7 @@ async def test_end_of_a_session_can_be_extended(
 ) -> None:
     session = a_session(clock, seconds=10)
     await store.sessions.put(session)
-    later = dataclasses.replace(session, expires_at=clock() + 20)
+    later = replace(session, expires_at=clock() + 20)
 
     assert await store.sessions.extend(session, later.expires_at)
     pass_time(19)
