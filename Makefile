@@ -149,7 +149,8 @@ clean: ## remove everything that the targets created
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 system: # The programs that the tests start. Nothing is installed if none is missing.
-	@tools/need chromium:chromium node:nodejs npm:npm libatomic.so.1:libatomic1 \
+	@tools/need chromium-headless-shell:chromium-headless-shell \
+		node:nodejs npm:npm libatomic.so.1:libatomic1 \
 		redis-server:redis-server nginx:nginx-light faketime:faketime ip:iproute2 sqlite3:sqlite3 \
 		/usr/lib/postgresql/*/bin/postgres:postgresql systemd-analyze:systemd \
 		promtool:prometheus /usr/sbin/pgbouncer:pgbouncer /usr/sbin/apache2:apache2 \

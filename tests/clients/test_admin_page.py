@@ -40,6 +40,9 @@ LOOKS: Mapping[str, Mapping[str, object]] = {
     "zh-narrow-light": {"viewport": NARROW, "locale": "zh-CN"},
 }
 
+CHECKED_BY_AXE = {"en-wide-light", "en-narrow-dark"}
+"""Looks in which axe-core checks the views. The check of eight views takes two seconds."""
+
 EXPECTED_COMPLAINTS = ("status of 401", "status of 404", "status of 409")
 """Messages of Chromium about answers that the page shows to the operator."""
 
@@ -129,7 +132,7 @@ async def prepared(start_broker: StartBroker) -> AsyncIterator[Prepared]:
         yield Prepared(broker, login)
 
 
-async def test_every_view_is_accessible_in_every_look(
+async def test_every_view_is_accessible_and_fits_in_each_look(
     chromium: Browser, start_broker: StartBroker
 ) -> None:
     async with prepared(start_broker) as prepared_broker:
@@ -139,7 +142,8 @@ async def test_every_view_is_accessible_in_every_look(
                     await operator.show(view)
 
                     await keep(operator.page, f"admin-{view}-{look}")
-                    assert await serious_findings(operator.page) == [], (look, view)
+                    if look in CHECKED_BY_AXE:
+                        assert await serious_findings(operator.page) == [], (look, view)
                     assert await fits(operator.page), (look, view)
                 assert operator.complaints == []
 

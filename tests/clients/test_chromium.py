@@ -1,6 +1,6 @@
 """The pages in a real browser: Debian's Chromium with Playwright.
 
-Every view that is worth a look is also kept as tests/screenshots/*.png.
+With SCREENSHOTS set, the views are also kept as tests/screenshots/*.png.
 """
 
 from __future__ import annotations
@@ -49,25 +49,30 @@ from tests.support.pages import (
 )
 from tests.support.servers.redis import Engines
 
+VIEWPORTS = {"wide": WIDE, "narrow": NARROW}
+HEADLINES = {"en-GB": "Signed in as alice", "zh-CN": "已登录：alice"}
 
-@pytest.mark.parametrize(
-    ("language", "headline"), [("en-GB", "Signed in as alice"), ("zh-CN", "已登录：alice")]
-)
-@pytest.mark.parametrize(("width", "viewport"), [("wide", WIDE), ("narrow", NARROW)])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+LOOKS = [
+    ("en-GB", "wide", "light"),
+    ("en-GB", "narrow", "dark"),
+    ("zh-CN", "wide", "dark"),
+    ("zh-CN", "narrow", "light"),
+]
+"""Every pair of language, width and colour scheme."""
+
+
+@pytest.mark.parametrize(("language", "width", "scheme"), LOOKS)
 async def test_scan_and_confirm_sign_the_browser_in(
     chromium: Browser,
     start_broker: StartBroker,
     language: str,
-    headline: str,
     width: str,
-    viewport: object,
     scheme: str,
 ) -> None:
     name = f"{language[:2]}-{width}-{scheme}"
     look = {"locale": language, "color_scheme": scheme}
     async with staged(start_broker) as stage:
-        page = await open_page(chromium, stage.site, viewport=viewport, **look)
+        page = await open_page(chromium, stage.site, viewport=VIEWPORTS[width], **look)
         complaints: list[str] = []
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("console", lambda line: line.type == "error" and complaints.append(line.text))
@@ -80,7 +85,7 @@ async def test_scan_and_confirm_sign_the_browser_in(
 
         await phone.locator("#allow").click()
 
-        await expect(page.locator("h1")).to_have_text(headline, timeout=WAIT_MS)
+        await expect(page.locator("h1")).to_have_text(HEADLINES[language], timeout=WAIT_MS)
         await keep(page, f"{name}-4-signed-in")
         await expect(phone.locator("#outcome")).to_be_visible()
         await keep(phone, f"{name}-5-phone-done")
@@ -514,20 +519,24 @@ async def test_broker_pages_are_readable(chromium: Browser, start_broker: StartB
         await keep(page, f"broker-code-{width}")
 
 
-@pytest.mark.parametrize("path", ["/", "/device", "/device?user_code=unknown"])
+CUT_ELEMENTS = """
+[...document.querySelectorAll("body *")]
+  .filter((e) => e.clientWidth && e.scrollWidth > e.clientWidth + 1).map((e) => e.tagName)
+"""
+
+
 @pytest.mark.parametrize("language", ["en-GB", "zh-CN"])
-async def test_broker_page_fits_a_narrow_screen(
-    chromium: Browser, start_broker: StartBroker, path: str, language: str
+async def test_broker_pages_fit_a_narrow_screen(
+    chromium: Browser, start_broker: StartBroker, language: str
 ) -> None:
     broker = await start_broker()
+    page = await open_page(chromium, "about:blank", viewport=NARROW, locale=language)
 
-    page = await open_page(chromium, broker.url + path, viewport=NARROW, locale=language)
+    for path in ("/", "/device", "/device?user_code=unknown"):
+        await page.goto(broker.url + path)
 
-    assert await page.evaluate("document.documentElement.scrollWidth") == NARROW["width"]
-    cut = (
-        "[...document.querySelectorAll('body *')].filter((e) => e.scrollWidth > e.clientWidth + 1)"
-    )
-    assert await page.evaluate(f"{cut}.filter((e) => e.clientWidth).map((e) => e.tagName)") == []
+        assert await page.evaluate("document.documentElement.scrollWidth") == NARROW["width"], path
+        assert await page.evaluate(CUT_ELEMENTS) == [], path
 
 
 async def test_pool_code_works_while_wechat_is_down(

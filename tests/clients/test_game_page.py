@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
-
 import pytest
 from playwright.async_api import Browser, expect
 
@@ -14,11 +11,16 @@ from tests.support.builders import FixedDirectory, StartBroker
 from tests.support.environment import ROOT
 from tests.support.game import game_stage
 from tests.support.game_page import game_page, hand, play, shows_points, status
-from tests.support.pages import NARROW, keep, open_page, scene_on, serious_findings
+from tests.support.pages import (
+    NARROW,
+    SCHEMES_BY_LANGUAGE,
+    keep,
+    open_page,
+    scene_on,
+    serious_findings,
+)
 
 MARKUP = "<img src=x onerror=alert(1)>"
-
-SCHEMES: Sequence[Literal["dark", "light"]] = ("dark", "light")
 
 
 class MarkupDirectory(FixedDirectory):
@@ -184,15 +186,14 @@ async def test_game_fits_every_screen_and_is_accessible(
         bob = await game_page(chromium, stage, "b" * 60)
         await play(alice, bob)
 
-        for language in ("en", "zh"):
+        for language, schemes in SCHEMES_BY_LANGUAGE.items():
             await alice.goto(f"{stage.site}/game?lang={language}")
             await expect(hand(alice, "rock")).to_be_enabled()
-            for size, (width, height) in sizes.items():
+            for (size, (width, height)), scheme in zip(sizes.items(), schemes, strict=True):
                 await alice.set_viewport_size({"width": width, "height": height})
-                for scheme in SCHEMES:
-                    await alice.emulate_media(color_scheme=scheme)
-                    await keep(alice, f"game-{language}-{size}-{scheme}")
-                    assert await serious_findings(alice) == [], (language, size, scheme)
+                await alice.emulate_media(color_scheme=scheme)
+                await keep(alice, f"game-{language}-{size}-{scheme}")
+                assert await serious_findings(alice) == [], (language, size, scheme)
                 assert not await alice.evaluate(
                     "document.documentElement.scrollWidth > document.documentElement.clientWidth"
                 )

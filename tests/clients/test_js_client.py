@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import async_playwright
+from playwright.async_api import Browser
 
 from broker.infrastructure.transport.engineio.sessions import EngineIOWebSocket
 from broker.infrastructure.transport.engineio.upgrade import Upgrades
@@ -21,7 +21,7 @@ from tests.support.clients import NodeBrowser
 from tests.support.engineio_client import client_of
 from tests.support.environment import ROOT, free_port, need
 from tests.support.nginx import nginx_before
-from tests.support.servers.chromium import QUIET
+from tests.support.pages import open_page
 from tests.support.waiting import eventually
 
 JS = Path(__file__).parent / "js"
@@ -31,7 +31,6 @@ WITHIN = 60.0
 BYTES = list(range(256))
 
 Options = dict[str, Any]
-Run = Callable[[str, Options], Awaitable[Any]]
 
 TRANSPORTS: dict[str, tuple[Options, str]] = {
     "default": ({}, "websocket"),
@@ -146,25 +145,26 @@ async def in_node(url: str, options: Options) -> Any:
     return json.loads(said)
 
 
-async def in_chromium(url: str, options: Options) -> Any:
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=need("chromium"), args=QUIET)
-        page = await browser.new_page()
-        await page.goto(f"{url}/a-page-of-this-origin")
-        for script in (CLIENT, JS / "features.js"):
-            await page.add_script_tag(path=script)
-        async with asyncio.timeout(WITHIN):
-            seen = await page.evaluate("(asked) => features(io, ...asked)", [url, options])
-        await browser.close()
-    return seen
+@pytest.mark.parametrize("transports", TRANSPORTS)
+async def test_socketio_features_work_in_node(url: str, transports: str) -> None:
+    options, transport = TRANSPORTS[transports]
+
+    assert await in_node(url, options) == found(transport)
 
 
 @pytest.mark.parametrize("transports", TRANSPORTS)
-@pytest.mark.parametrize("run", [in_node, in_chromium])
-async def test_socketio_features_work_with_the_client(url: str, run: Run, transports: str) -> None:
+async def test_socketio_features_work_in_chromium(
+    chromium: Browser, url: str, transports: str
+) -> None:
     options, transport = TRANSPORTS[transports]
+    page = await open_page(chromium, f"{url}/a-page-of-this-origin")
+    for script in (CLIENT, JS / "features.js"):
+        await page.add_script_tag(path=script)
 
-    assert await run(url, options) == found(transport)
+    async with asyncio.timeout(WITHIN):
+        seen = await page.evaluate("(asked) => features(io, ...asked)", [url, options])
+
+    assert seen == found(transport)
 
 
 @pytest.mark.parametrize("transports", TRANSPORTS)

@@ -21,6 +21,9 @@ LOOKS: Mapping[str, Mapping[str, object]] = {
     "admin-narrow-light": {"viewport": NARROW},
 }
 
+CHECKED_BY_AXE = {"public-narrow-dark", "admin-narrow-light"}
+"""Looks in which axe-core checks the page. A check takes three seconds."""
+
 OPERATIONS = {"public": ("login", "confirmLogin"), "admin": ("apps", "addApp")}
 """The tag and the id of an operation of each port."""
 
@@ -72,7 +75,8 @@ async def test_page_shows_both_documents_in_every_look(
             assert '"login_id"' in text if port == "public" else '"origins"' in text
             assert await page.locator(".opblock").count() > 30
             assert await fits(page), look
-            assert await serious_findings(page) == [], look
+            if look in CHECKED_BY_AXE:
+                assert await serious_findings(page) == [], look
             assert opened.complaints == []
             assert {url for url in opened.requests if not url.startswith(broker.admin)} == set()
 

@@ -20,6 +20,10 @@ QUIET = [
 ]
 
 
+PROGRAM = "chromium-headless-shell"
+"""Chromium without its windows. `chromium --headless` also starts processes for each window."""
+
+
 @contextmanager
 def running_chromium() -> Iterator[str]:
     """Start Chromium, which takes a second; yields the URL of its debugging protocol."""
@@ -27,7 +31,7 @@ def running_chromium() -> Iterator[str]:
     options = [*QUIET, f"--remote-debugging-port={port}"]
     with asyncio.Runner() as runner:
         playwright = runner.run(async_playwright().start())
-        launch = playwright.chromium.launch(executable_path=need("chromium"), args=options)
+        launch = playwright.chromium.launch(executable_path=need(PROGRAM), args=options)
         browser = runner.run(launch)
         try:
             yield f"http://127.0.0.1:{port}"
