@@ -15,7 +15,8 @@ PRODUCTS := $(patsubst tests/interop/%.txt,build/interop/%/.installed,$(wildcard
 # Tests spend much of their time waiting, so 4 processes suit 2 cores.
 # A test file stays in one process, because its tests share the servers that they start.
 # The last files are those of tests/unit, which are short, so the processes end together.
-PARALLEL := -n 4 --dist loadfile --no-loadscope-reorder
+BY_FILE := --dist loadfile --no-loadscope-reorder
+PARALLEL := -n 4 $(BY_FILE)
 # The files with tests of the marker both_engines. Collecting all others takes half a minute.
 BOTH_ENGINES = $(shell grep -rlw both_engines tests --include='test_*.py')
 # The tests start hundreds of Python processes, which load their modules faster from bytecode.
@@ -57,7 +58,7 @@ install: $(VENV)/.installed ## create .venv with the scan-login command
 
 test-unit: $(VENV)/.tested ## run the fast tests, which need only Python
 	@# test_openapi.py starts a broker and takes a third of the time. `make test` runs it.
-	$(BIN)/pytest -q tests/unit tests/contract --ignore tests/contract/test_openapi.py
+	$(BIN)/pytest -q -n auto $(BY_FILE) tests/contract tests/unit --ignore tests/contract/test_openapi.py
 
 test: $(VENV)/.tested system $(NODE_MODULES) ## run all tests; as root on Debian, install missing programs
 	$(BIN)/pytest $(PARALLEL) $(TESTS)

@@ -6,11 +6,13 @@ A busy machine must not make a test fail.  The functions of the broker are short
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 
 import pytest
 
 from tests.support.environment import ROOT
+from tests.support.sources import Function, outline, outline_of
 
 TESTS = ROOT / "tests"
 MODULES = sorted(path for path in TESTS.rglob("*.py") if "chaos" not in path.parts)
@@ -92,21 +94,34 @@ def short_limits(function: ast.AST) -> Iterator[tuple[int, str]]:
 
 RULES = (fixed_sleeps, measured_durations, short_limits)
 
+SUSPECT = re.compile(
+    rf"\b(?:{'|'.join([*SLEEPS, *CLOCKS])}|wait_for|(?:set)?timeout|within)\b|\btime\("
+)
+"""A word that each function has which breaks a rule. Most functions have none."""
 
-def functions(tree: ast.AST) -> Iterator[tuple[str, ast.AST]]:
-    """The functions of a module by name, each without those that are inside of it."""
+
+def functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    """The functions of a module, also those inside of others."""
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            yield node.name, node
+            yield node
+
+
+def suspects(source: str) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    """The functions of a module that have a suspect word."""
+    lines = [number for number, line in enumerate(source.split("\n"), 1) if SUSPECT.search(line)]
+    for node in functions(ast.parse(source)) if lines else ():
+        if any(node.lineno <= line <= (node.end_lineno or line) for line in lines):
+            yield node
 
 
 def problems_in(source: str, module: str) -> dict[str, str]:
     """Problems of a module by place; those of a nested function under its own name."""
     found: dict[str, str] = {}
-    for name, function in functions(ast.parse(source)):
+    for function in suspects(source):
         for rule in RULES:
             for line, problem in rule(function):
-                found[f"{module}:{line}"] = f"{module}::{name} {problem}"
+                found[f"{module}:{line}"] = f"{module}::{function.name} {problem}"
     return {
         place: problem
         for place, problem in found.items()
@@ -162,14 +177,13 @@ def test_allowed_line_is_not_reported(line: str) -> None:
 def test_exceptions_are_functions_that_exist() -> None:
     for exception in EXCEPTIONS:
         path, name = exception.split("::")
-        known = {name for name, _ in functions(ast.parse((TESTS / path).read_text()))}
 
-        assert name in known
+        assert name in {function.name for function in outline_of(TESTS / path).functions}
 
 
-def name_problems(source: str) -> list[str]:
+def name_problems(functions: Iterable[Function]) -> list[str]:
     """Names of tests that are too long or have a pronoun."""
-    names = [name for name, _ in functions(ast.parse(source)) if name.startswith("test_")]
+    names = [function.name for function in functions if function.name.startswith("test_")]
     words = {name: name.removeprefix("test_").split("_") for name in names}
     return [
         name
@@ -180,7 +194,9 @@ def name_problems(source: str) -> list[str]:
 
 def test_names_are_short_and_have_no_pronoun() -> None:
     files = sorted(TESTS.rglob("test_*.py"))
-    problems = {str(path.relative_to(TESTS)): name_problems(path.read_text()) for path in files}
+    problems = {
+        str(path.relative_to(TESTS)): name_problems(outline_of(path).functions) for path in files
+    }
 
     assert {path: names for path, names in problems.items() if names} == {}
 
@@ -197,22 +213,21 @@ def test_names_are_short_and_have_no_pronoun() -> None:
     ],
 )
 def test_name_rule_reports_long_names_and_pronouns(name: str, is_allowed: bool) -> None:
-    assert (name_problems(f"def {name}(): ...") == []) is is_allowed
+    functions = outline(f"def {name}(): ...").functions
+
+    assert (name_problems(functions) == []) is is_allowed
 
 
-def long_functions(source: str) -> list[str]:
+def long_functions(functions: Iterable[Function]) -> list[str]:
     """Names of functions with more than `MOST_LINES` lines."""
-    return [
-        node.name
-        for node in ast.walk(ast.parse(source))
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        and (node.end_lineno or node.lineno) - node.lineno >= MOST_LINES
-    ]
+    return [function.name for function in functions if function.lines > MOST_LINES]
 
 
 def test_functions_of_the_broker_are_short() -> None:
     files = sorted((ROOT / "broker").rglob("*.py"))
-    long = {str(path.relative_to(ROOT)): long_functions(path.read_text()) for path in files}
+    long = {
+        str(path.relative_to(ROOT)): long_functions(outline_of(path).functions) for path in files
+    }
 
     assert {path: names for path, names in long.items() if names} == {}
 
@@ -221,4 +236,4 @@ def test_functions_of_the_broker_are_short() -> None:
 def test_length_rule_reports_long_functions(lines: int, is_allowed: bool) -> None:
     source = "async def build():\n" + "    step()\n" * (lines - 1)
 
-    assert (long_functions(source) == []) is is_allowed
+    assert (long_functions(outline(source).functions) == []) is is_allowed

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.support.environment import ROOT
+from tests.support.sources import outline_of
 
 BROKER = ROOT / "broker"
 FILES = sorted(BROKER.rglob("*.py"))
@@ -210,28 +211,15 @@ def name_of(path: str) -> str:
 
 
 @cache
-def tree_of(file: Path) -> ast.Module:
-    return ast.parse(file.read_text())
-
-
-@cache
 def imported_modules(file: Path) -> frozenset[str]:
     """The full names of all modules that a file imports, also under TYPE_CHECKING."""
-    return frozenset(_imports_in(tree_of(file)))
-
-
-def _imports_in(tree: ast.Module) -> Iterator[str]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            for alias in node.names:
-                yield submodule_or_module(node.module, alias.name)
+    names = outline_of(file).imports
+    return frozenset(submodule_or_module(module, name) for module, name in names)
 
 
 @cache
 def submodule_or_module(module: str, name: str) -> str:
-    if not module.startswith("broker"):
+    if not name or not module.startswith("broker"):
         return module
     below = ROOT.joinpath(*module.split("."), name)
     is_module = below.is_dir() or below.with_suffix(".py").exists()
@@ -484,12 +472,7 @@ def test_packages_import_without_cycles() -> None:
 
 
 def test_class_names_are_unique() -> None:
-    names = Counter(
-        node.name
-        for file in FILES
-        for node in ast.walk(tree_of(file))
-        if isinstance(node, ast.ClassDef)
-    )
+    names = Counter(name for file in FILES for name in outline_of(file).classes)
 
     assert not [name for name, count in names.items() if count > 1]
 
@@ -520,7 +503,7 @@ def test_example_package_imports_neither_broker_nor_the_other(package: str) -> N
 
 
 def test_every_file_has_a_docstring() -> None:
-    assert [path_of(file) for file in FILES if not ast.get_docstring(tree_of(file))] == []
+    assert [path_of(file) for file in FILES if not outline_of(file).has_docstring] == []
 
 
 TESTS = ROOT / "tests"
