@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -139,3 +140,25 @@ def test_every_program_prints_help(tmp_path: Path, module: str) -> None:
 
     assert done.returncode == 0
     assert "usage: " in done.stdout.lower()
+
+
+def test_process_runs_without_uvloop() -> None:
+    """uvloop is not installed in this process."""
+    program = (
+        "import sys, asyncio; sys.modules['uvloop'] = None\n"
+        "from broker.infrastructure.runtime import process\n"
+        "async def main(): print(type(asyncio.get_running_loop()).__module__)\n"
+        "process.run(main())"
+    )
+
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=90
+    )
+
+    assert result.stdout.startswith("asyncio."), result.stderr
+
+
+def test_broker_logs_its_limit_of_open_files(tmp_path: Path) -> None:
+    with serve(tmp_path, SCAN_LOGIN_PORT=str(free_port())) as (_, output):
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        assert f"open files {hard})" in output

@@ -5,18 +5,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import resource
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import structlog
 import uvloop
 
 from broker.infrastructure.runtime import process
-from tests.support.commands import serving as command
-from tests.support.environment import free_port
 
 
 @pytest.fixture
@@ -65,25 +60,3 @@ def test_process_runs_on_uvloop() -> None:
     process.run(main())
 
     assert isinstance(loops[0], uvloop.Loop)
-
-
-def test_process_runs_without_uvloop() -> None:
-    """uvloop is not installed in this process."""
-    program = (
-        "import sys, asyncio; sys.modules['uvloop'] = None\n"
-        "from broker.infrastructure.runtime import process\n"
-        "async def main(): print(type(asyncio.get_running_loop()).__module__)\n"
-        "process.run(main())"
-    )
-
-    result = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=90
-    )
-
-    assert result.stdout.startswith("asyncio."), result.stderr
-
-
-def test_broker_logs_its_limit_of_open_files(tmp_path: Path) -> None:
-    with command(tmp_path, SCAN_LOGIN_PORT=str(free_port())) as (_, output):
-        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-        assert f"open files {hard})" in output

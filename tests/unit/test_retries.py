@@ -45,11 +45,15 @@ def receivers() -> Receivers:
     return Receivers()
 
 
-@pytest.fixture
-def worker(queue: MemoryRetryQueue, clock: Clock, receivers: Receivers) -> RetryWorker:
+def worker_of(queue: MemoryRetryQueue, clock: Clock, receivers: Receivers) -> RetryWorker:
     worker = RetryWorker(queue=queue, clock=clock)
     worker.handle(KIND, receivers.attempt, DELAYS)
     return worker
+
+
+@pytest.fixture
+def worker(queue: MemoryRetryQueue, clock: Clock, receivers: Receivers) -> RetryWorker:
+    return worker_of(queue, clock, receivers)
 
 
 @asynccontextmanager
@@ -143,9 +147,10 @@ async def test_call_of_a_kind_without_handler_stays(
 
 
 async def test_slow_receiver_does_not_delay_others(
-    worker: RetryWorker, receivers: Receivers, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    queue: MemoryRetryQueue, receivers: Receivers, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("broker.infrastructure.retries.TURN_TIMEOUT", 0)
+    monkeypatch.setattr("broker.infrastructure.retries.TURN_TIMEOUT", 0.01)
+    worker = worker_of(queue, clock, receivers)
     for number in range(2 * TAKEN_MAX):
         await worker.put(DeferredCall(f"slow-{number}", KIND, "slow", "{}"))
     clock.time += 1

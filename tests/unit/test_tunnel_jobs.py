@@ -184,6 +184,7 @@ async def test_loss_is_stored_after_state_recovers(
         return await get(tunnel_id)
 
     monkeypatch.setattr(records, "get", get_or_fail)
+    monkeypatch.setattr("broker.tunnels.losses.RETRY_DELAY", 0)
     losses = LostSockets(records=records, clock=store.clock, away_timeout=120)
     losses.add(socket.tunnel_id, socket.attachment, ClosedBy.NETWORK)
 
