@@ -58,7 +58,7 @@ install: $(VENV)/.installed ## create .venv with the scan-login command
 
 test-unit: $(VENV)/.tested ## run the fast tests, which need only Python
 	@# test_openapi.py starts a broker and takes a third of the time. `make test` runs it.
-	$(BIN)/pytest -q -n auto $(BY_FILE) tests/contract tests/unit --ignore tests/contract/test_openapi.py
+	$(BIN)/pytest -q -n auto --maxprocesses 4 $(BY_FILE) tests/contract tests/unit --ignore tests/contract/test_openapi.py
 
 test: $(VENV)/.tested system $(NODE_MODULES) ## run all tests; as root on Debian, install missing programs
 	$(BIN)/pytest $(PARALLEL) $(TESTS)
