@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import pytest_asyncio
 import stamina
 import structlog
 from aiohttp.web_protocol import RequestHandler
@@ -172,20 +173,32 @@ def long_wechat_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(f"broker.providers.wechat.client.{limit}", 60.0)
 
 
-@pytest.fixture(scope="session")
-def chromium_url() -> Iterator[str]:
+@pytest.fixture
+def _function_scoped_runner(request: pytest.FixtureRequest) -> asyncio.Runner:
+    """Run all tests with Chromium in one event loop, and each other test in a new loop.
+
+    This replaces a fixture of pytest-asyncio. A connection to Chromium belongs to its loop, and
+    Playwright takes 0.6 s of CPU to connect, which is more than most tests do.
+    """
+    scope = "session" if "chromium" in request.fixturenames else "function"
+    runner: asyncio.Runner = request.getfixturevalue(f"_{scope}_scoped_runner")
+    return runner
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def shared_chromium() -> AsyncIterator[Browser]:
     from tests.support.servers.chromium import running_chromium
 
-    with running_chromium() as url:
-        yield url
+    async with running_chromium() as browser:
+        yield browser
 
 
 @pytest.fixture
-async def chromium(chromium_url: str) -> AsyncIterator[Browser]:
-    from tests.support.servers.chromium import connected_chromium
-
-    async with connected_chromium(chromium_url) as browser:
-        yield browser
+async def chromium(shared_chromium: Browser) -> AsyncIterator[Browser]:
+    """The Chromium of this process. Its contexts are closed at the end of the test."""
+    yield shared_chromium
+    for context in shared_chromium.contexts:
+        await context.close()
 
 
 @pytest.fixture(scope="session")
