@@ -44,19 +44,19 @@ def _hash(script: str) -> str:
     return b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
-FIXED_POLICY = "base-uri 'none'; frame-ancestors 'none'"
-
 SIGN_IN_POLICY = (
     f"default-src 'none'; script-src 'self' 'sha256-{_hash(PRETEND_SCRIPT)}'; style-src 'self'; "
     "connect-src 'self' {socket}; "
-    "img-src data: {{images}}; " + FIXED_POLICY
+    "img-src data: {{images}}; base-uri 'none'; frame-ancestors 'none'"
 )
 """No `form-action`: Chromium applies it to each redirect after the form, also those of the app."""
 
 FORM_POST_POLICY = (
     f"default-src 'none'; script-src 'sha256-{_hash(SUBMIT_SCRIPT)}'; style-src 'self'; "
-    + FIXED_POLICY
+    "base-uri 'none'; frame-ancestors {ancestors}"
 )
+"""The app may frame this page, as it may frame the redirect that it replaces: with `prompt=none`
+an app opens the request in an iframe. No `form-action`, as above."""
 
 FORM_REFERRER_POLICY = "same-origin"
 """With `no-referrer`, Chromium sends `Origin: null` with the page's own form."""
@@ -115,7 +115,7 @@ class ProviderPages:
         texts = _filled(
             SIGN_IN_TEXTS[language], app=app.name, phone=phone, host=self._host, hint=hint
         )
-        logo_origin = _logo_origin(app)
+        logo_origin = _origin_of(app.logo_url or "")
         values = {
             **texts,
             "open": texts["open"] if phone else texts["open_any"],
@@ -153,7 +153,7 @@ class ProviderPages:
             "fields": _hidden_fields(fields),
             "script": SUBMIT_SCRIPT,
         }
-        return self._form_post.render(values)
+        return self._form_post.render(values, frame_origin=_origin_of(url))
 
     def error(self, http: web.Request, error: BrokerError, language: str = "") -> web.Response:
         """An error that is not for the app: the app, or its URL, is unknown."""
@@ -224,11 +224,11 @@ def _account_name(hint: str) -> str:
     return hint if is_name else ""
 
 
-def _logo_origin(app: App) -> str:
-    """Return the Origin of the app's logo; empty if it has none that a policy can name."""
-    parts = urlsplit(app.logo_url or "")
+def _origin_of(url: str) -> str:
+    """Return the Origin of a URL; empty if a policy cannot name it."""
+    parts = urlsplit(url)
     try:
-        return parse_origin(f"{parts.scheme}://{parts.netloc.lower()}") if app.logo_url else ""
+        return parse_origin(f"{parts.scheme}://{parts.netloc.lower()}") if url else ""
     except ValueError:
         return ""
 

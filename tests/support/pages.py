@@ -22,6 +22,7 @@ from broker.infrastructure.runtime.server import Site, serve_sites
 from broker.infrastructure.runtime.settings import ServerSettings
 from mp_stub.phone_page import build_phone_page
 from tests.support.builders import FixedDirectory, RunningBroker, StartBroker
+from tests.support.clients import PhoneClient
 from tests.support.environment import ROOT, free_port, need_file
 from tests.support.proxy import Proxy, proxying
 from web_demo.site import build_site
@@ -164,6 +165,22 @@ async def scene_on(page: Page) -> str:
     [code] = zxingcpp.read_barcodes(Image.open(io.BytesIO(picture)))
     [scene] = parse_qs(urlsplit(code.text).query)["scene"]
     return scene
+
+
+async def confirm_on(page: Page, phones: str, person: str) -> None:
+    """Scan the code on the page and confirm.  phones: the URL at which the phone calls."""
+    scene = await scene_on(page)
+    async with PhoneClient(phones, person) as phone:
+        scanned = await phone.post("scan", {"scene": scene})
+        await phone.post("confirm", {"login_id": scanned.body["login_id"]})
+
+
+async def add_frame(page: Page, url: str) -> None:
+    await page.evaluate(
+        "url => document.body.append(Object.assign(document.createElement('iframe'), "
+        "{ src: url }))",
+        url,
+    )
 
 
 async def scan(chromium: Browser, stage: Stage, page: Page, **context: object) -> Page:

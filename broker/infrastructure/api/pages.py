@@ -27,7 +27,7 @@ class HTMLPage:
 
     path: of the template, with `$name` placeholders.
     image_source: the CSP source of images, apart from `data:` URLs.
-    policy: the CSP; `{images}` is the image source.
+    policy: the CSP; `{images}` is the image source, `{ancestors}` the pages that may frame it.
     referrer_policy: with `no-referrer`, browsers send `Origin: null` with the page's forms.
     """
 
@@ -48,11 +48,19 @@ class HTMLPage:
         }
 
     def render(
-        self, values: Mapping[str, str], *, status: int = 200, image_origin: str = ""
+        self,
+        values: Mapping[str, str],
+        *,
+        status: int = 200,
+        image_origin: str = "",
+        frame_origin: str = "",
     ) -> web.Response:
-        """image_origin: of an image besides those of the page; empty for none."""
+        """image_origin: of an image besides those of the page; empty for none.
+
+        frame_origin: of the pages that may frame this one; empty for none.
+        """
         images = f"{self._image_source} {image_origin}".rstrip()
-        policy = self._policy.format(images=images)
+        policy = self._policy.format(images=images, ancestors=frame_origin or "'none'")
         escaped = {name: escape(value) for name, value in values.items()}
         return web.Response(
             text=self._template.substitute(escaped),

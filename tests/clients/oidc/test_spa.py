@@ -12,12 +12,11 @@ from aiohttp import web
 from playwright.async_api import Browser, Page, expect
 
 from broker.infrastructure.runtime.server import Site, serve_sites
-from tests.support.clients import PhoneClient
 from tests.support.environment import free_port
 from tests.support.node_client import FOLDER, node
 from tests.support.oidc_browser import new_person
 from tests.support.oidc_provider import Provider
-from tests.support.pages import WAIT_MS, scene_on
+from tests.support.pages import WAIT_MS, add_frame, confirm_on
 
 LIBRARY = FOLDER / "node_modules/oidc-client-ts/dist/browser/oidc-client-ts.min.js"
 
@@ -36,7 +35,7 @@ class SinglePageApp(NamedTuple):
     async def sign_in(self, person: str) -> None:
         await self.page.evaluate("() => void window.app.signIn()")
         await self.page.wait_for_url(f"{self.provider.issuer}/oauth/authorize*")
-        await confirm(self.provider, self.page, person)
+        await confirm_on(self.page, self.provider.phones, person)
         await self.shows("signed in")
 
     async def call(self, name: str) -> Any:
@@ -91,14 +90,6 @@ def _file(path: Any) -> Any:
     return serve
 
 
-async def confirm(provider: Provider, page: Page, person: str) -> None:
-    """Scan the code on the page and confirm."""
-    scene = await scene_on(page)
-    async with PhoneClient(provider.phones, person) as phone:
-        scanned = await phone.post("scan", {"scene": scene})
-        await phone.post("confirm", {"login_id": scanned.body["login_id"]})
-
-
 async def test_redirect_signs_in_and_refreshes(app: SinglePageApp) -> None:
     person = new_person()
 
@@ -116,7 +107,7 @@ async def test_popup_signs_in(app: SinglePageApp) -> None:
 
     async with app.page.expect_popup() as opened:
         await app.page.evaluate("() => { window.result = window.app.popup() }")
-    await confirm(app.provider, await opened.value, person)
+    await confirm_on(await opened.value, app.provider.phones, person)
 
     user = await app.page.evaluate("() => window.result")
     assert user["sub"] == f"pretend:{person}"
@@ -188,10 +179,6 @@ async def test_iframe_shows_no_sign_in_page(app: SinglePageApp) -> None:
         }
     )
     async with app.page.expect_console_message(lambda line: "frame-ancestors" in line.text):
-        await app.page.evaluate(
-            "url => document.body.append(Object.assign(document.createElement('iframe'), "
-            "{ src: url }))",
-            f"{app.provider.issuer}/oauth/authorize?{query}",
-        )
+        await add_frame(app.page, f"{app.provider.issuer}/oauth/authorize?{query}")
 
     assert await app.page.frame_locator("iframe").locator("scan-login").count() == 0
