@@ -29,7 +29,6 @@ from broker.infrastructure.coordination import Bus
 from broker.infrastructure.runtime.server import Site, serve_sites
 from broker.infrastructure.settings_sources import PREFIX
 from broker.infrastructure.transport.settings import ENGINES
-from broker.login.model import Browser
 from broker.login.ports import LoginPolicy
 from broker.login.services import LoginDependencies, create_login_services
 from broker.records.database import Database
@@ -404,7 +403,8 @@ async def start_broker(
                 **changes,
             }
             settings = load_settings(None, **values)
-            broker = build(settings, clock=clock, directory=None if named else directory)
+            given = None if isinstance(directory, str) else directory
+            broker = build(settings, clock=clock, directory=given)
             admin_port = changes.get("admin_port", 0)
             assert isinstance(admin_port, int)
             sites = [

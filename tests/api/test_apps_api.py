@@ -234,7 +234,7 @@ async def test_login_session_and_token_belong_to_one_app(broker: RunningBroker, 
         for event in ("resume", "redeem", "cancel"):
             assert (await blue.emit(event, owned))["error"] == "invalid_grant"
         form = {"grant_type": GRANT, "device_code": code}
-        answer = await post(http, "/oauth/token", client_id="blue", **form)
+        answer = await post(http, "/oauth/token", None, client_id="blue", **form)
         assert answer["error"] == "invalid_grant"
 
         token = (await red.emit("redeem", owned))["access_token"]

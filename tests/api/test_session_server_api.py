@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import aiohttp
 import pytest
+from yarl import URL
 
 from tests.support.app_admin import TOKEN
 from tests.support.builders import FixedDirectory, RunningBroker, StartBroker
@@ -36,7 +37,7 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
 
 
 async def build_api(broker: RunningBroker, http: aiohttp.ClientSession) -> SessionApi:
-    http._base_url = aiohttp.client.URL(broker.url)
+    http._base_url = URL(broker.url)
     red, blue = [
         Server(http, basic(name, await secret_of(broker, name))) for name in ("red", "blue")
     ]

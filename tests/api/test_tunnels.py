@@ -140,12 +140,13 @@ async def test_resume_after_acknowledged_messages_is_not_recovered(world: Tunnel
     await client.send("ack", offset=2)
     await client.websocket.close()
 
+    resumed = client
+
     async def resumed_offset() -> bool:
         nonlocal resumed
         resumed = await world.resume(client, offset=0)
         return bool(resumed.opened["offset"] == 2)
 
-    resumed = client
     await eventually(resumed_offset)
 
     assert (resumed.opened["offset"], resumed.opened["recovered"]) == (2, False)

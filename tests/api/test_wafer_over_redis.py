@@ -86,7 +86,7 @@ async def test_drain_drops_sockets_and_reports_their_ends(instances: Instances) 
     tunnel_id, client = await instances.open(created_at=instances.one)
     assert instances.one.stop is not None
 
-    stopping = asyncio.create_task(instances.one.stop())
+    stopping = asyncio.ensure_future(instances.one.stop())
 
     assert await client.closed() == 1012
     await stopping

@@ -71,7 +71,8 @@ class Setup(NamedTuple):
 
         Each code is then exchanged twice: the first time yields tokens, the second time nothing.
         """
-        ledger, codes = Ledger(), []
+        ledger = Ledger()
+        codes: list[str] = []
         for one in steps:
             assert one.code is not None
             ledger.add_login(one.code.login_id)

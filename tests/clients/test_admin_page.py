@@ -23,6 +23,7 @@ from tests.support.logins import Login, new_login
 from tests.support.pages import (
     NARROW,
     WAIT_MS,
+    collect_errors,
     fits,
     keep,
     open_page,
@@ -85,13 +86,10 @@ async def an_operator(
     page = await open_page(chromium, "about:blank", **look)
     complaints: list[str] = []
     page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on(
-        "console",
-        lambda line: (
-            line.type == "error"
-            and not any(text in line.text for text in EXPECTED_COMPLAINTS)
-            and complaints.append(line.text)
-        ),
+    collect_errors(
+        page,
+        complaints,
+        is_expected=lambda line: any(text in line.text for text in EXPECTED_COMPLAINTS),
     )
     await page.goto(broker.admin)
     await page.locator("input[type=password]").fill(TOKEN)

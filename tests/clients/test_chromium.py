@@ -39,6 +39,7 @@ from tests.support.pages import (
     NARROW,
     WAIT_MS,
     WIDE,
+    collect_errors,
     keep,
     open_page,
     open_page_with_clock,
@@ -75,7 +76,7 @@ async def test_scan_and_confirm_sign_the_browser_in(
         page = await open_page(chromium, stage.site, viewport=VIEWPORTS[width], **look)
         complaints: list[str] = []
         page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("console", lambda line: line.type == "error" and complaints.append(line.text))
+        collect_errors(page, complaints)
         await shows(page, "code")
         await keep(page, f"{name}-1-code")
         phone = await scan(chromium, stage, page, **look)
@@ -550,7 +551,7 @@ async def test_pool_code_works_while_wechat_is_down(
         await run_curl(await running.line("stable_token"))
         page = await open_page(chromium, site)
         complaints: list[str] = []
-        page.on("console", lambda line: line.type == "error" and complaints.append(line.text))
+        collect_errors(page, complaints)
 
         scene = await scene_on(page)
         await keep(page, "pool-1-code")

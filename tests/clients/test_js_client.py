@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +97,7 @@ async def test_client_reconnects_after_a_close_during_its_upgrade(
 
     async def close_once_joined(sid: str) -> None:
         """A client that has not joined would report the close as a refusal."""
-        sockets = client.engine.sockets
+        sockets: Mapping[str, Any] = client.engine.sockets
         await eventually(lambda: client.server.has_joined(sid) and not sockets[sid]._write_queue)
         await client.engine.disconnect(sid)
 

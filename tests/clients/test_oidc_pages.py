@@ -20,7 +20,16 @@ from tests.support.environment import free_port
 from tests.support.loop_clock import LoopClock
 from tests.support.oidc_provider import one_instance
 from tests.support.oidc_site import OIDCSite, add_site
-from tests.support.pages import NARROW, WAIT_MS, WIDE, keep, open_page, scene_on, shows
+from tests.support.pages import (
+    NARROW,
+    WAIT_MS,
+    WIDE,
+    collect_errors,
+    keep,
+    open_page,
+    scene_on,
+    shows,
+)
 
 LOGO = (
     '<svg xmlns="http://www.w3.org/2000/svg" width="52" height="52">'
@@ -125,13 +134,10 @@ async def test_login_returns_through_three_origins_in_chromium(
         page = await open_page(chromium, stage.url(response_mode=mode))
         complaints: list[str] = []
         page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on(
-            "console",
-            lambda line: (
-                line.type == "error"
-                and not line.location["url"].endswith("/favicon.ico")
-                and complaints.append(line.text)
-            ),
+        collect_errors(
+            page,
+            complaints,
+            is_expected=lambda line: line.location["url"].endswith("/favicon.ico"),
         )
 
         logo = page.locator("main > header img.logo")

@@ -6,11 +6,19 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Browser, Page, Request, expect
 
 from tests.support.app_admin import TOKEN
 from tests.support.builders import RunningBroker, StartBroker
-from tests.support.pages import WAIT_MS, WIDE, fits, keep, open_page, serious_findings
+from tests.support.pages import (
+    WAIT_MS,
+    WIDE,
+    collect_errors,
+    fits,
+    keep,
+    open_page,
+    serious_findings,
+)
 
 NARROW = {"width": 375, "height": 800}
 
@@ -43,9 +51,14 @@ async def reference(
     page = await open_page(chromium, "about:blank", **look)
     requests: list[str] = []
     complaints: list[str] = []
-    page.on("request", lambda one: one.url.startswith("data:") or requests.append(one.url))
+
+    def note(request: Request) -> None:
+        if not request.url.startswith("data:"):
+            requests.append(request.url)
+
+    page.on("request", note)
     page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("console", lambda line: line.type == "error" and complaints.append(line.text))
+    collect_errors(page, complaints)
     await page.goto(f"{broker.admin}/api{query}")
     await expect(page.locator(".opblock").first).to_be_visible(timeout=WAIT_MS)
     yield Reference(page, requests, complaints)

@@ -153,7 +153,7 @@ async def test_code_contains_page_and_scene(caller: Caller, width: int) -> None:
     ids=str,
 )
 async def test_invalid_code_request_is_refused(
-    caller: Caller, body: dict[str, object], errcode: int
+    caller: Caller, body: dict[str, Any], errcode: int
 ) -> None:
     assert await caller.refusal(**body) == errcode
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -59,7 +60,7 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
         miss("the pages' libraries are not installed: make test does so, by npm")
     folder = tmp_path_factory.mktemp("bundles")
     defined = [f"--define:{name}={value}" for name, value in DEFINED.items()]
-    command = [modules / ".bin/esbuild", "react.js", "vue.js", "--bundle", "--log-level=error"]
+    command = [str(modules / ".bin/esbuild"), "react.js", "vue.js", "--bundle", "--log-level=error"]
     subprocess.run([*command, *defined, f"--outdir={folder}"], cwd=JS, check=True, timeout=60)
     (folder / "require.js").write_bytes((modules / "requirejs/require.js").read_bytes())
     return folder
@@ -492,8 +493,12 @@ async def test_socket_that_swallows_begin_ends_as_an_error(
         await page.route_web_socket(re.compile("/socket.io/"), swallow)
         await page.clock.install()
         await page.goto(stage.site)
+
+        def has_begun(times: int) -> bool:
+            return len(begins) == times
+
         for attempts in (1, 2, 3):
-            await eventually(lambda expected=attempts: len(begins) == expected, 30)
+            await eventually(partial(has_begun, attempts), 30)
             await page.clock.fast_forward(9_000)
 
         await shows(page, "error")

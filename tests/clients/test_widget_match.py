@@ -249,7 +249,7 @@ async def fits(page: Page, picture: str) -> None:
     for name, size in (("wide", WIDE), ("narrow", NARROW)):
         for scheme in ("light", "dark"):
             await page.set_viewport_size(size)  # type: ignore[arg-type]
-            await page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+            await page.emulate_media(color_scheme=scheme)
             await keep(page, f"{picture}-{name}-{scheme}")
             assert not await page.evaluate(
                 "document.documentElement.scrollWidth > document.documentElement.clientWidth"

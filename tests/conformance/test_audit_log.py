@@ -11,6 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from broker.identity.model import Identity, Phone
+from broker.infrastructure.observability.outage import OutageLog
 from broker.login.errors import LoginExpired
 from broker.login.model import Browser, State
 from broker.records import audit_log as trail_module
@@ -216,7 +217,7 @@ async def test_entries_wait_for_an_unavailable_database(
     await database.migrate()
     stoppable_postgres.stop()
     failures: list[str] = []
-    monkeypatch.setattr(trail_module.OutageLog, "failed", lambda outage, why: failures.append(why))
+    monkeypatch.setattr(OutageLog, "failed", lambda outage, why: failures.append(why))
     trail = SqlAuditLog(database, lifetime=3600, clock=clock)
     task = asyncio.create_task(trail.write_forever())
 
@@ -313,7 +314,9 @@ async def test_login_does_not_wait_for_a_failing_database(
     fault: Callable[[PostgresServer], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setitem(Database.__init__.__kwdefaults__, "statement_timeout", 3600.0)
+    defaults = Database.__init__.__kwdefaults__
+    assert defaults is not None
+    monkeypatch.setitem(defaults, "statement_timeout", 3600.0)
     broker = await start_broker(records_url=stoppable_postgres.new_database())
     fault(stoppable_postgres)
     browser = PythonBrowser(["websocket"])

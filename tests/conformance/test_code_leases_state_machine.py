@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable
 from typing import NamedTuple, TypeVar
 
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -19,7 +18,6 @@ from hypothesis.stateful import (
     invariant,
     precondition,
     rule,
-    run_state_machine_as_test,
 )
 
 from broker.pool.model import LeasedCode, OfferedCode, PoolLevel
@@ -27,7 +25,8 @@ from broker.pool.ports import CodeLeases
 from broker.state import open_state
 from tests.support.builders import Clock
 from tests.support.servers.redis import Engines
-from tests.support.waiting import opened
+from tests.support.state_machines import run_machine
+from tests.support.waiting import closed, opened
 
 T = TypeVar("T")
 
@@ -239,9 +238,6 @@ def test_random_operations_never_lose_or_duplicate_codes(engines: Engines, engin
     with asyncio.Runner() as runner:
         for store in stores:
             runner.run(opened(store))
-        run_state_machine_as_test(
-            lambda: Pool(Environment(runner, clock, empty)),
-            settings=settings(max_examples=100, stateful_step_count=40, deadline=None),
-        )
+        run_machine(lambda: Pool(Environment(runner, clock, empty)), examples=100, steps=40)
         for store in stores:
-            runner.run(store.close())
+            runner.run(closed(store))

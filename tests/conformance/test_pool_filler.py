@@ -7,6 +7,7 @@ import os
 import subprocess
 from collections import Counter
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -123,10 +124,13 @@ async def test_drawing_rate_stays_below_its_limit(
     async def note(scene: str) -> None:
         times.append(still_clock())
 
+    def has_drawn(count: int) -> bool:
+        return len(times) >= count
+
     provider.before_draw = note
     run = asyncio.create_task(make_filler(count=6, per_minute=6).run())
     for drawn in range(1, 7):
-        await still_clock.until(lambda drawn=drawn: len(times) >= drawn)
+        await still_clock.until(partial(has_drawn, drawn))
         for _ in range(20):  # a draw that was allowed would come meanwhile
             await ready_codes(codes)
         await still_clock.pass_by(10, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -57,7 +58,7 @@ async def test_pools_of_removed_apps_are_deleted(cluster: Cluster) -> None:
         await cluster.record(app)
     one = await cluster.start(removed_apps_interval=0.1)
     for app in (POOLED, removed, recorded):
-        await soon(lambda app=app: cluster.has_ready(app.key, SIZE))
+        await soon(partial(cluster.has_ready, app.key, SIZE))
     pictures = [code.picture for code in (await cluster.ready(removed.key)).values()]
 
     await cluster.remove(removed)

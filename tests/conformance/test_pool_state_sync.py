@@ -62,7 +62,8 @@ async def test_state_emptied_during_a_check_starts_cooldown(
     one = await cluster.start()
     await filled(cluster, one)
     await one.wait_for_round()
-    level, emptied = one.store.code_leases.level, []
+    level = one.store.code_leases.level
+    emptied: list[bool] = []
 
     async def level_and_loss(app: str) -> PoolLevel:
         found = await level(app)

@@ -28,7 +28,7 @@ class SlowOpen:
     def connect(self, *arguments: object, **options: object) -> sqlite3.Connection:
         self.threads.append(threading.current_thread())
         self.allowed.wait(60)
-        return self._connect(*arguments, **options)  # type: ignore[call-overload,no-any-return]
+        return self._connect(*arguments, **options)  # type: ignore[call-overload]
 
 
 async def read(database: Database) -> None:

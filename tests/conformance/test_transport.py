@@ -26,6 +26,7 @@ from tests.support.clients import NodeBrowser, PythonBrowser, Refused
 from tests.support.loop_clock import LoopClock
 from tests.support.polling import open_polling, polling
 from tests.support.waiting import eventually
+from tests.support.websocket_client import raw_transport
 
 PATH = "/socket.io/?EIO=4&transport=websocket"
 
@@ -342,8 +343,7 @@ async def test_slow_reader_is_dropped(
     broker = await start_broker(begins_per_minute=1_000_000)
     async with raw_socket(broker.url) as socket:
         await join(socket)
-        transport = socket._response.connection.transport  # type: ignore[union-attr]
-        transport.pause_reading()
+        raw_transport(socket).pause_reading()
         async with asyncio.timeout(60):
             with pytest.raises((ConnectionError, aiohttp.ClientError)):
                 await send_forever(socket)

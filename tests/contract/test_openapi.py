@@ -34,7 +34,7 @@ from broker.users.admin_api import IdentityRequest, InvitationRequest, UserAddRe
 from broker.users.rules import IDENTITY_RULES, INVITATION_RULES, USER_RULES
 from tests.support.app_admin import TOKEN
 from tests.support.clients import Payload
-from tests.support.commands import serving
+from tests.support.commands import starting
 from tests.support.device_flow import GRANT
 from tests.support.endpoints import DECLARED, ENDPOINTS
 from tests.support.environment import free_port
@@ -120,7 +120,7 @@ class BrokerClient:
         grant = {"grant_type": GRANT, "device_code": login["device_code"]}
         return self._post("/oauth/token", app, data=grant)
 
-    def _post(self, path: str, headers: Mapping[str, str], **body: Payload) -> Payload:
+    def _post(self, path: str, headers: Mapping[str, str], **body: Any) -> Payload:
         answer: Payload = self.http.post(self.url + path, headers=headers, **body).json()
         return answer
 
@@ -154,7 +154,9 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerClient]:
     variables["SCAN_LOGIN_FILES_URL"] = (folder / "files").as_uri()
     (folder / "scan-login-pictures").mkdir()
     (folder / "scan-login-pictures" / PICTURE).write_text("<svg/>")
-    with serving(folder, limit=BROKER_LIMIT, **variables):
+    with starting(folder, limit=BROKER_LIMIT, **variables) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline()
         yield BrokerClient(f"http://127.0.0.1:{port}", f"http://127.0.0.1:{admin}")
 
 
@@ -367,7 +369,7 @@ def use_tokens(send: Journal) -> None:
 
 
 def start_with_roles(folder: Path, roles: tuple[str, ...]) -> tuple[web.Application, ...]:
-    values = {
+    values: dict[str, Any] = {
         "key_file": folder / "keys.json",
         "admin_token": TOKEN,
         "directory": "sql",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from http.cookies import SimpleCookie
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import aiohttp
@@ -75,7 +75,7 @@ async def test_login_form_is_accepted_from_own_page_only(
 ) -> None:
     headers = {} if fetch_site is None else {"Sec-Fetch-Site": fetch_site}
 
-    answer = await visit.submit(Origin=origin(visit), **headers)
+    answer = await visit.submit(None, Origin=origin(visit), **headers)
 
     assert answer.status == status
     assert ("Location" in answer.headers) == (status == 303)
@@ -275,7 +275,7 @@ FOREIGN_URLS = [
 async def test_foreign_redirect_uri_is_a_page(visit: Visit, url: str, method: str) -> None:
     fields = visit.site.fields(redirect_uri=url)
     endpoint = f"{visit.site.provider.issuer}{AUTHORIZE}"
-    content = {"params": fields} if method == "GET" else {"data": fields}
+    content: dict[str, Any] = {"params": fields} if method == "GET" else {"data": fields}
 
     async with visit.browser.http.request(
         method, endpoint, allow_redirects=False, **content

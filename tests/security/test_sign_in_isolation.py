@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ from tests.support.oidc_site import a_site
 async def test_another_person_ends_no_sign_in(
     start_broker: StartBroker, tmp_path: Path, path: str
 ) -> None:
-    fields = {"sso": True, "scopes": ["openid", "profile", "offline_access"]}
+    fields: dict[str, Any] = {"sso": True, "scopes": ["openid", "profile", "offline_access"]}
     async with a_site(start_broker, tmp_path, **fields) as (site, browser):
         tokens = await site.signed_in(browser, scope="openid offline_access")
         async with PhoneClient(site.provider.phones, new_person()) as stranger:

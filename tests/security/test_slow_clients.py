@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -47,7 +48,7 @@ async def test_slow_headers_close_connection(
     wire.write(b"GET / HTTP/1.1\r\n")
     for number in range(10):
         wire.write(b"X-Slow: %d\r\n" % number)
-        await eventually(lambda number=number: received.endswith(b"X-Slow: %d\r\n" % number))
+        await eventually(partial(received.endswith, b"X-Slow: %d\r\n" % number))
         await loop_clock.move(serving.IDLE_TIMEOUT / 9.5)
 
     assert await wire.ends()

@@ -99,7 +99,10 @@ async def by_websocket(client: Client, sent: list[str | bytes]) -> None:
         await socket.send_str("40")
         for packet in sent:
             try:
-                await (socket.send_bytes if isinstance(packet, bytes) else socket.send_str)(packet)  # type: ignore[operator]
+                if isinstance(packet, bytes):
+                    await socket.send_bytes(packet)
+                else:
+                    await socket.send_str(packet)
             except (ConnectionError, aiohttp.ClientError):
                 break
         await socket.close()

@@ -68,7 +68,7 @@ async def phone_of(http: aiohttp.ClientSession, app: str, name: str) -> dict[str
 async def post(
     http: aiohttp.ClientSession, path: str, headers: dict[str, str] | None = None, **form: Any
 ) -> Payload:
-    body = {"data": form} if path.startswith("/oauth") else {"json": form}
+    body: dict[str, Any] = {"data": form} if path.startswith("/oauth") else {"json": form}
     async with http.post(path, headers=headers, **body) as response:
         answer: Payload = await response.json()
         return answer

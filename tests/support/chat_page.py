@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from playwright.async_api import Browser, Locator, Page, expect
 
@@ -13,13 +14,17 @@ from tests.support.pages import WAIT_MS, Stage, open_page, staged
 
 expect.set_options(timeout=WAIT_MS)
 
-CHAT = {"chat_rooms": "open", "chat_moderators": "pretend:mod", "chat_says_per_second": 100}
+CHAT: dict[str, Any] = {
+    "chat_rooms": "open",
+    "chat_moderators": "pretend:mod",
+    "chat_says_per_second": 100,
+}
 """The settings of a broker."""
 
 
 @asynccontextmanager
 async def chat_stage(
-    start_broker: StartBroker, register: FixedDirectory | None = None, **settings: object
+    start_broker: StartBroker, register: FixedDirectory | None = None, **settings: Any
 ) -> AsyncIterator[Stage]:
     async with staged(start_broker, register=register, **CHAT, **settings) as stage:
         yield stage

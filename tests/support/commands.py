@@ -57,16 +57,11 @@ def call(folder: Path, *arguments: str, **variables: str) -> subprocess.Complete
 
 
 @contextmanager
-def serving(
-    folder: Path,
-    *arguments: str,
-    read_line: bool = True,
-    limit: float = LIMIT,
-    **variables: str,
-) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Run `scan-login serve`; yields it and its ready line.
+def starting(
+    folder: Path, *arguments: str, limit: float = LIMIT, **variables: str
+) -> Iterator[subprocess.Popen[str]]:
+    """Run `scan-login serve`; yields it before it is ready.
 
-    read_line: whether to wait for the ready line.
     limit: seconds after which the process is killed.
     """
     process = subprocess.Popen(
@@ -80,12 +75,21 @@ def serving(
     watchdog = Timer(limit, process.kill)  # a test that waits for a line then fails
     watchdog.start()
     try:
-        assert process.stdout is not None
-        yield process, process.stdout.readline() if read_line else ""
+        yield process
     finally:
         watchdog.cancel()
         process.kill()
         process.communicate()
+
+
+@contextmanager
+def serving(
+    folder: Path, *arguments: str, **variables: str
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Run `scan-login serve`; yields it and its ready line."""
+    with starting(folder, *arguments, limit=LIMIT, **variables) as process:
+        assert process.stdout is not None
+        yield process, process.stdout.readline()
 
 
 @contextmanager

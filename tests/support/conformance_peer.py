@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
@@ -21,7 +22,7 @@ from broker.infrastructure.transport.engineio.server import EngineIOServer
 from broker.infrastructure.transport.socketio.native import NativeServer
 from broker.infrastructure.transport.socketio.server import silent_logger
 
-HEARTBEAT = {"ping_interval": 0.3, "ping_timeout": 0.2}
+HEARTBEAT: dict[str, Any] = {"ping_interval": 0.3, "ping_timeout": 0.2}
 LONGEST = 1_000_000
 
 JOIN_TIMEOUT = 1.0
@@ -92,7 +93,10 @@ def application(peer: EngineIOServer | NativeServer) -> web.Application:
     return application
 
 
-PEERS = {"eio": engine_io, "sio": socket_io}
+PEERS: dict[str, Callable[..., EngineIOServer | NativeServer]] = {
+    "eio": engine_io,
+    "sio": socket_io,
+}
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 from broker.state import StateBackend, open_state
 from tests.support.builders import Clock
 from tests.support.servers.redis import Engines
-from tests.support.waiting import opened
+from tests.support.waiting import closed, opened
 
 T = TypeVar("T")
 
@@ -55,4 +55,4 @@ def differential(engines: Engines, engine: str) -> Iterator[Differential]:
             runner.run(opened(store))
         yield Differential(runner, clock, engines, engine, remote)
         for store in remote:
-            runner.run(store.close())
+            runner.run(closed(store))

@@ -6,12 +6,13 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 
 from broker.infrastructure.runtime.server import Site, serve_sites
 from broker.infrastructure.transport.engineio import heartbeat
+from broker.infrastructure.transport.engineio.polling import PollingSession
 from broker.infrastructure.transport.engineio.server import EngineIOServer
 from tests.support.conformance_peer import PEERS, application
 from tests.support.waiting import eventually
@@ -56,7 +57,8 @@ class Client:
     async def start_poll(self, sid: str) -> asyncio.Task[tuple[int, str]]:
         """Start a poll, and return when it waits at the server."""
         poll = asyncio.create_task(self.poll(sid))
-        await eventually(lambda: self.engine.sockets[sid].has_pending_poll)
+        session = cast(PollingSession, self.engine.sockets[sid])
+        await eventually(lambda: session.has_pending_poll)
         return poll
 
     async def post(self, sid: str, body: Any) -> tuple[int, str]:

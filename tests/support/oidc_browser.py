@@ -146,7 +146,9 @@ class ScanBrowser:
         form = parse(page.text)
         action = page.url.join(URL(form.widget["action"]))
         fields = {"request": form.widget["request"], "cancel": "1"}
-        return await self.post(action, fields, Origin=str(page.url.origin()), **FORM_HEADERS)
+        return await self.post(
+            action, fields, follow=True, Origin=str(page.url.origin()), **FORM_HEADERS
+        )
 
     async def submit_login(
         self, page: Page, fields: Mapping[str, str], *, follow: bool = True

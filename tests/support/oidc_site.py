@@ -54,8 +54,7 @@ class OIDCSite(NamedTuple):
         form = {"grant_type": "authorization_code", "code": code, "redirect_uri": CALLBACK}
         _, answer = await self.request_token(form)
         if "id_token" in answer:
-            options = {"verify_signature": False}
-            answer["claims"] = jwt.decode(answer["id_token"], options=options)
+            answer["claims"] = jwt.decode(answer["id_token"], options={"verify_signature": False})
         return answer
 
     async def refresh(self, refresh_token: str, **fields: str) -> tuple[int, dict[str, Any]]:

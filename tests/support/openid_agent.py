@@ -287,11 +287,11 @@ class RelyingParty:
         token = jwt.decode(text, KeySet.import_key_set(keys.body), algorithms=names)
         assert token.header.get("kid") or len(keys.body["keys"]) == 1
         assert token.header.get("typ", typ) == typ
-        essential = {"essential": True}
+        essential: jwt.ClaimsOption = {"essential": True}
         jwt.JWTClaimsRegistry(
             leeway=10,
-            iss={**essential, "value": self.provider.issuer},
-            aud={**essential, "value": self.client.id},
+            iss={"essential": True, "value": self.provider.issuer},
+            aud={"essential": True, "value": self.client.id},
             iat=essential,
             exp=essential if typ == "JWT" else {},
         ).validate(token.claims)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Literal, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
@@ -13,6 +14,7 @@ import zxingcpp
 from PIL import Image
 from playwright.async_api import (
     Browser,
+    ConsoleMessage,
     Locator,
     Page,
     expect,
@@ -138,10 +140,25 @@ async def keep(page: Page, name: str) -> None:
     await page.screenshot(path=path, full_page=True, animations="disabled")
 
 
+def collect_errors(
+    page: Page,
+    texts: list[str],
+    *,
+    is_expected: Callable[[ConsoleMessage], bool] = lambda line: False,
+) -> None:
+    """Add the text of each error in the console of the page to `texts`, except expected ones."""
+
+    def collect(line: ConsoleMessage) -> None:
+        if line.type == "error" and not is_expected(line):
+            texts.append(line.text)
+
+    page.on("console", collect)
+
+
 async def serious_findings(page: Page) -> list[str]:
     """Return the serious findings of axe-core on the page."""
     if not await page.evaluate("'axe' in window"):
-        await page.evaluate(need_file(AXE).read_text())
+        await page.evaluate(Path(need_file(str(AXE))).read_text())
     await page.evaluate(FINISH_TRANSITIONS)  # a colour in a transition has another contrast
     found = await page.evaluate("axe.run({ preload: false, resultTypes: ['violations'] })")
     return [

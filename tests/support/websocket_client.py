@@ -114,8 +114,10 @@ def read_sent(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def raw_transport(ws: aiohttp.ClientWebSocketResponse) -> asyncio.Transport:
-    transport: asyncio.Transport = ws._response.connection.transport  # type: ignore[union-attr]
-    return transport
+    connection = ws._response.connection
+    assert connection is not None
+    assert connection.transport is not None
+    return connection.transport
 
 
 KEY = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="

@@ -35,6 +35,7 @@ from bench.load import LOST, LoadGenerator, close_all, percentile, run_at_rate, 
 from bench.plots import Plot, svg
 from bench.socketio import Client, ProtocolError
 from bench.targets import Target, load_target
+from bench.targets.broker import BrokerTarget
 from bench.targets.tunnels import TunnelTarget, broker_settings
 from tests.support.builders import Clock, RunningBroker, StartBroker
 from tests.support.environment import miss
@@ -152,7 +153,7 @@ async def test_ping_delay_uses_the_servers_interval(
 ) -> None:
     monkeypatch.setattr("bench.socketio.time", SimpleNamespace(perf_counter=clock))
     client = Client(namespace="/", auth="{}", on_event=lambda *event: None)
-    client._send = lambda packet: None  # type: ignore[method-assign]
+    client._send = lambda text: None  # type: ignore[method-assign]
     client._packet('0{"pingInterval":500}')
 
     clock.time += 1.25
@@ -192,6 +193,7 @@ async def test_begin_runs_expected_number_of_scripts(
     monkeypatch.setattr(pool, "SEQUENTIAL", 2)
     monkeypatch.setattr(pool, "POOL", "30")
     target = load_target(name)
+    assert isinstance(target, BrokerTarget)
     settings = {**target._settings, "POOL_SIZE": "30", "POOL_MAX": "30"}
     monkeypatch.setattr(target, "_settings", settings)
     async with fleet(target, 2) as servers:

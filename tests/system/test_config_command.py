@@ -229,7 +229,8 @@ def test_config_show_prints_json(tmp_path: Path) -> None:
 @pytest.mark.parametrize("flags", [[], ["--json"]])
 def test_config_show_hides_passwords(tmp_path: Path, flags: list[str]) -> None:
     shown = call(
-        *(tmp_path, "config", "show", *flags),
+        tmp_path,
+        *("config", "show", *flags),
         SCAN_LOGIN_REGISTER_URL="https://u:hunter2@a.example/",
         SCAN_LOGIN_STATE_URL="redis+sentinel://h/name?sentinel_password=hunter2&db=1",
         SCAN_LOGIN_RECORDS_URL=f"{POSTGRES}?password=hunter2&sslpassword=hunter2",

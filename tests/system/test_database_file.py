@@ -73,7 +73,7 @@ class BrokerProcess:
     def log(self) -> str:
         return (self.folder / "broker.log").read_text()
 
-    def ask(self, method: str, path: str, body: object = None) -> requests.Response:
+    def ask(self, method: str, path: str, body: Any = None) -> requests.Response:
         """Send a request to the admin port."""
         headers = {"Authorization": f"Bearer {TOKEN}"}
         return requests.request(
@@ -182,9 +182,7 @@ class PhonePerson:
         scanned = self._post("/phone/scan", {"scene": login["user_code"]}, self._headers)
         return str(scanned["login_id"])
 
-    def _post(
-        self, path: str, body: object, headers: dict[str, str] | None = None
-    ) -> dict[str, Any]:
+    def _post(self, path: str, body: Any, headers: dict[str, str] | None = None) -> dict[str, Any]:
         url = self._broker.url + path
         answer = requests.post(url, json=body, headers=headers, timeout=TIMEOUT)
         return dict(answer.json())

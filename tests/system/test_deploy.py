@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import pytest
 import pytest_asyncio
-from playwright.async_api import expect
+from playwright.async_api import Browser, expect
 
 from deploy.cluster import DEFAULT_PORTS, Cluster, PortInUse, cluster, ports_from_environment
 from tests.support import pages
@@ -74,7 +74,7 @@ async def test_login_through_nginx_succeeds(running: Cluster, options: dict[str,
     await browser.close()
 
 
-async def test_page_through_nginx_signs_in(chromium: pages.Browser, running: Cluster) -> None:
+async def test_page_through_nginx_signs_in(chromium: Browser, running: Cluster) -> None:
     page = await pages.open_page(chromium, running.site_url)
     link = f"{running.phone_url}/?scene={await pages.scene_on(page)}"
     phone = await pages.open_page(chromium, link, viewport=pages.NARROW)

@@ -84,7 +84,9 @@ def slow_draw(monkeypatch: pytest.MonkeyPatch) -> SlowDraw:
 async def end_during(slow_draw: SlowDraw, broker_process: DrainingBroker) -> None:
     """Start to end the broker, then release `draw`, and wait for the end."""
     end = asyncio.create_task(broker_process.end())
-    await eventually(lambda: not listens(URL(broker_process.url).port))
+    port = URL(broker_process.url).port
+    assert port is not None
+    await eventually(lambda: not listens(port))
     slow_draw.released.set()
     await end
 

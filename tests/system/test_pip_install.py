@@ -20,7 +20,7 @@ from tests.support.environment import ROOT
     ids=["success", "failure"],
 )
 def test_result_of_pip_is_printed(requirement: str, code: int, output: str) -> None:
-    command = [sys.executable, ROOT / "tools/pip-install", "--no-index", requirement]
+    command = [sys.executable, str(ROOT / "tools/pip-install"), "--no-index", requirement]
 
     done = subprocess.run(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False

@@ -6,6 +6,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -24,6 +25,7 @@ from broker.infrastructure.redis import Redis, open_redis
 from broker.infrastructure.redis.connection import ErrorReply, RedisConnection, connect
 from broker.infrastructure.redis.reconnector import RECONNECT_DELAYS
 from broker.infrastructure.redis.scripts import script
+from broker.infrastructure.redis.server import RedisServer as SingleServer
 from broker.infrastructure.redis.server_clock import ServerClock
 from broker.login.model import Login
 from broker.login.ports import LoginStore, SwapResult
@@ -340,9 +342,14 @@ async def test_missing_time_permission_is_reported_without_reconnect_storm(
         client.execute_command("ACL", "SETUSER", "bob", "on", ">pw", "~*", "+@all", "-time")
         url = f"redis://bob:pw@127.0.0.1:{server.port}"
         async with connected(server.url) as other, connected(url) as link:
+            assert isinstance(link, SingleServer)
             outage = link._reconnector._outage
+
+            def has_failed(attempts: int) -> bool:
+                return outage.failures >= attempts
+
             for attempts in range(1, 9):
-                await still_clock.until(lambda attempts=attempts: outage.failures >= attempts)
+                await still_clock.until(partial(has_failed, attempts))
                 for _ in range(50):  # an attempt without a delay would happen here
                     await other.call("PING")
                 await still_clock.move(1.25 * max(RECONNECT_DELAYS))
@@ -561,7 +568,7 @@ async def test_change_is_stored_if_notice_is_forbidden(server: RedisServer, cloc
 async def test_clock_follows_redis_server(server: RedisServer, link: Redis) -> None:
     before = link.clock()
     with server.client() as client:
-        seconds, microseconds = client.time()  # type: ignore[misc]
+        seconds, microseconds = client.time()
 
     assert before - 2 < seconds + microseconds / 1e6 < link.clock() + 2
 
@@ -610,8 +617,9 @@ async def test_login_missing_on_new_master_is_not_secure(clock: Clock) -> None:
         running(redis_program(), "--replicaof", f"127.0.0.1 {master.port}"),
     ):
         async with connected(first_id.url) as redis, connected(master.url) as careful:
-            for link in (redis, careful):
-                await eventually(lambda link=link: link.unavailable_reason() is None)
+            await eventually(
+                lambda: not (redis.unavailable_reason() or careful.unavailable_reason())
+            )
             options: dict[str, Any] = {"clock": clock, "replicas": 1, "publishes": False}
             store_of_former = RedisLoginStore(redis=redis, replica_connection=careful, **options)
             store_of_master = RedisLoginStore(redis=careful, replica_connection=careful, **options)
@@ -658,4 +666,4 @@ def test_invalid_redis_url_is_refused(url: str) -> None:
 def test_private_attributes_of_redis_py_exist() -> None:
     connection = Connection()
     assert connection._writer is None
-    connection._close()  # type: ignore[no-untyped-call]
+    connection._close()

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from broker.cli.main import SUBCOMMANDS
-from tests.support.commands import call, command_names
+from tests.support.commands import call, command_names, starting
 from tests.support.commands import serving as serve
 from tests.support.environment import ROOT, free_port
 from tests.support.servers.redis import RedisServer, redis_program
@@ -37,11 +37,7 @@ def ready_url(line: str) -> str:
 
 
 def test_ready_line_waits_for_the_state(tmp_path: Path, redis: RedisServer) -> None:
-    with serve(
-        *(tmp_path, "--port", "0"),
-        read_line=False,
-        SCAN_LOGIN_STATE_URL=redis.url,
-    ) as (process, _):
+    with starting(tmp_path, "--port", "0", SCAN_LOGIN_STATE_URL=redis.url) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         log = iter(process.stderr.readline, "")
@@ -55,11 +51,7 @@ def test_ready_line_waits_for_the_state(tmp_path: Path, redis: RedisServer) -> N
 
 
 def test_redis_outage_is_logged_once_per_connection(tmp_path: Path, redis: RedisServer) -> None:
-    with serve(
-        *(tmp_path, "--port", "0"),
-        read_line=False,
-        SCAN_LOGIN_STATE_URL=redis.url,
-    ) as (process, _):
+    with starting(tmp_path, "--port", "0", SCAN_LOGIN_STATE_URL=redis.url) as process:
         assert process.stderr is not None
         log = iter(process.stderr.readline, "")
         events = [json.loads(line) for line in takewhile(lambda line: "not ready" not in line, log)]
@@ -69,11 +61,7 @@ def test_redis_outage_is_logged_once_per_connection(tmp_path: Path, redis: Redis
 
 
 def test_sigterm_ends_broker_before_ready(tmp_path: Path, redis: RedisServer) -> None:
-    with serve(
-        *(tmp_path, "--port", "0"),
-        read_line=False,
-        SCAN_LOGIN_STATE_URL=redis.url,
-    ) as (process, _):
+    with starting(tmp_path, "--port", "0", SCAN_LOGIN_STATE_URL=redis.url) as process:
         assert process.stderr is not None
         log = iter(process.stderr.readline, "")
         next(line for line in log if "not ready" in line)

@@ -15,7 +15,7 @@ from broker.infrastructure.runtime.service_manager import (
     READY,
     notify_service_manager,
 )
-from tests.support.commands import LIMIT, serving
+from tests.support.commands import LIMIT, serving, starting
 from tests.support.servers.redis import Engines, RedisServer, redis_program
 
 
@@ -84,12 +84,11 @@ def test_process_without_service_manager_logs_nothing(monkeypatch: pytest.Monkey
 def test_broker_reports_ready_after_state_answers(tmp_path: Path, manager: socket.socket) -> None:
     redis = RedisServer(redis_program())
     try:
-        with serving(
+        with starting(
             *(tmp_path, "--port", "0"),
-            read_line=False,
             SCAN_LOGIN_STATE_URL=redis.url,
             NOTIFY_SOCKET=manager.getsockname(),
-        ) as (process, _):
+        ) as process:
             assert process.stderr is not None
             next(line for line in iter(process.stderr.readline, "") if "not ready" in line)
             assert not has_message(manager)

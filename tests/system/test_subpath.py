@@ -12,7 +12,7 @@ from urllib.parse import urljoin, urlsplit
 import aiohttp
 import pytest
 from aiohttp.test_utils import make_mocked_request
-from playwright.async_api import expect
+from playwright.async_api import Browser, expect
 
 from broker.blobs.settings import BlobSettings
 from broker.errors import InvalidSettings
@@ -113,7 +113,7 @@ async def test_login_under_a_path_issues_a_token(
 
 
 async def test_widget_under_a_path_signs_in(
-    chromium: pages.Browser, broker: RunningBroker, site_port: int
+    chromium: Browser, broker: RunningBroker, site_port: int
 ) -> None:
     public_url, phone_port = broker.settings[ServerSettings].public_url, free_port()
     phone_url = f"http://127.0.0.1:{phone_port}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -115,6 +116,6 @@ def test_file_without_countries_is_reported(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_unusable_policy_setting_is_refused(values: dict[str, object], mistake: str) -> None:
+def test_unusable_policy_setting_is_refused(values: dict[str, Any], mistake: str) -> None:
     with pytest.raises(InvalidSettings, match=mistake):
         load_settings(**values)

@@ -262,7 +262,9 @@ def test_newer_tunnel_takes_the_seat_along() -> None:
     assert table.phases("a", "b") == ["choosing", "choosing"]
 
 
-ODD = st.sampled_from([None, True, -1, 1, 2, 1.0, "rock", "paper", "x", [], {}])
+ODD: st.SearchStrategy[object] = st.sampled_from(
+    [None, True, -1, 1, 2, 1.0, "rock", "paper", "x", [], {}]
+)
 STEPS = st.lists(
     st.tuples(
         st.sampled_from("abc"),

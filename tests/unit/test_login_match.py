@@ -244,6 +244,7 @@ async def test_person_with_three_wrong_numbers_must_wait(make_login_service: Mak
 
     with pytest.raises(RateLimited) as refused:
         await service.confirm(logins[3].login.id, ALICE, logins[3].match.answer)
+    assert refused.value.retry_after is not None
     assert refused.value.retry_after > 60
     assert await confirmed_by(service, BOB)
 

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+from collections.abc import Awaitable
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import jwt
 from hypothesis import settings
@@ -46,6 +48,9 @@ PEOPLE = ["alice", "alice", "alice", "alice", "bob", "carol"]
 
 INSTANCES = ["one", "two"]
 folder = tempfile.TemporaryDirectory()
+
+
+T = TypeVar("T")
 
 
 class RandomPolicy:
@@ -118,7 +123,12 @@ class Logins(RuleBasedStateMachine):
     def teardown(self) -> None:
         self.loop.close()
 
-    def run(self, act):  # type: ignore[no-untyped-def]
+    def begun(self, at: int, app: str) -> NewLogin:
+        new_login = self.run(self.services[at].begin(app, Browser("::1", "x"), has_socket=True))
+        assert new_login is not None
+        return new_login
+
+    def run(self, act: Awaitable[T]) -> T | None:
         try:
             return self.loop.run_until_complete(act)
         except (LoginError, InvalidRequest):
@@ -136,11 +146,11 @@ class Logins(RuleBasedStateMachine):
 
     @rule(target=new_login, at=instances, app=app_ids)
     def begin(self, at: int, app: str) -> NewLogin:
-        return self.run(self.services[at].begin(app, Browser("::1", "x"), has_socket=True))
+        return self.begun(at, app)
 
     @rule(target=new_login, at=instances, app=app_ids)
     def begin_and_scan(self, at: int, app: str) -> NewLogin:
-        new_login = self.begin(at, app)
+        new_login = self.begun(at, app)
         self.scan(new_login, at, "alice", "", knows_match=True)
         return new_login
 

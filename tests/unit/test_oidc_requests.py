@@ -13,7 +13,6 @@ from broker.oidc.requests import (
     FIELD_MAX,
     HINT_TOTAL_MAX,
     MAX_AGE_MAX,
-    RESPONSE_MODES,
     TOTAL_MAX,
     Destination,
     Fields,
@@ -22,6 +21,7 @@ from broker.oidc.requests import (
     parse_request,
     shown_scopes,
 )
+from broker.oidc.rules import RESPONSE_MODES
 
 CALLBACK = "https://site.example/cb"
 CHALLENGE = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"

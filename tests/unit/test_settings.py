@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,7 +48,7 @@ def test_settings_without_sources_have_documented_defaults() -> None:
 
 
 def test_openid_connect_needs_a_secure_public_url() -> None:
-    insecure = {"public_url": "http://login.example", "allow_pretend": True}
+    insecure: dict[str, Any] = {"public_url": "http://login.example", "allow_pretend": True}
     secure = {**insecure, "public_url": "https://login.example"}
 
     assert "oidc" not in load_settings(**insecure)[ServerSettings].roles

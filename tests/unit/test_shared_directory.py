@@ -71,7 +71,7 @@ def shared(directory: HeldDirectory, clock: Clock) -> SharedDirectory:
     return SharedDirectory(directory, clock=clock)
 
 
-async def begin(*finds: asyncio.Task[str]) -> None:
+async def begin(*finds: asyncio.Task[UserProfile]) -> None:
     """Let the tasks run until they wait."""
     for _ in range(3):
         await asyncio.sleep(0)

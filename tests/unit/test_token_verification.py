@@ -333,7 +333,7 @@ def test_public_key_as_shared_secret_is_refused(
         secret = {
             "pem": public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo),
             "jwk": json.dumps(key).encode(),
-            "n": key.get("n", key.get("x")).encode(),
+            "n": (key.get("n") or key["x"]).encode(),
         }[form]
         claims = jwt.decode(access_token(issuer, clock), options={"verify_signature": False})
         text = hs256({"alg": "HS256", "typ": kind, "kid": key["kid"]}, claims, secret)

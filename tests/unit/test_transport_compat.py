@@ -16,7 +16,10 @@ from broker.infrastructure.transport.engines import open_server
 from broker.infrastructure.transport.fallback.server import FallbackServer
 from broker.infrastructure.transport.socketio.native import NativeServer
 
-OPEN = {"is_origin_allowed": lambda origin: True, "describe_request": lambda request: None}
+OPEN: dict[str, Any] = {
+    "is_origin_allowed": lambda origin: True,
+    "describe_request": lambda request: None,
+}
 
 
 def test_every_required_name_exists() -> None:

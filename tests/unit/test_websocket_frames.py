@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from websockets.frames import Opcode
+from websockets.frames import Frame, Opcode
 from websockets.protocol import Protocol, Side
 
 from broker.infrastructure.transport.websocket import frames
@@ -323,6 +323,7 @@ def outcome_of_websockets(data: bytes) -> Outcome:
     pongs: list[bytes] = []
     parts, is_text = b"", False
     for frame in oracle.events_received():
+        assert isinstance(frame, Frame)
         if frame.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
             is_text = is_text if frame.opcode is Opcode.CONT else frame.opcode is Opcode.TEXT
             parts += bytes(frame.data)
@@ -337,7 +338,8 @@ def outcome_of_websockets(data: bytes) -> Outcome:
     # The broker accepts a close between fragments. The RFC allows it.
     sent = oracle.close_rcvd or oracle.close_sent
     # 1005 means that there is no code. The broker answers with 1000 then.
-    return Outcome(messages, sent and (1000 if sent.code == 1005 else sent.code), pongs)
+    code = None if sent is None else sent.code
+    return Outcome(messages, 1000 if code == 1005 else code, pongs)
 
 
 class LongFrame(bytes):

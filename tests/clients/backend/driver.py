@@ -13,33 +13,40 @@ import asyncio
 import dataclasses
 import json
 import sys
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from operator import attrgetter
+from typing import Any
 
 import scan_login_client as package
 
+Fields = dict[str, Any]
+"""A JSON object: a command or an answer."""
+
 loop = asyncio.new_event_loop()
 pool = ThreadPoolExecutor(8)
-made = {}
+made: dict[str, Any] = {}
 now = 0.0
 
 
-def fields(value):
-    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value
+def fields(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    return value
 
 
-def outcome(act, *arguments):
+def outcome(act: Callable[..., object], *arguments: object) -> Fields:
     try:
         return {"done": fields(act(*arguments))}
     except package.ScanLoginError as error:
         return failure(error)
 
 
-def failure(error):
+def failure(error: package.ScanLoginError) -> Fields:
     return {"error": type(error).__name__, "status": error.status, "text": str(error)}
 
 
-def make(command):
+def make(command: Fields) -> Fields:
     kind = command.pop("make")
     if kind in ("Verifier", "AsyncVerifier"):
         clocks = {"clock": lambda: now, "monotonic": lambda: now}
@@ -50,8 +57,8 @@ def make(command):
     return {"done": None}
 
 
-async def gather(tokens):
-    async def one(token):
+async def gather(tokens: list[str]) -> list[Fields]:
+    async def one(token: str) -> Fields:
         try:
             return {"done": fields(await made["Verifier"].verify(token))}
         except package.ScanLoginError as error:
@@ -60,13 +67,13 @@ async def gather(tokens):
     return await asyncio.gather(*map(one, tokens))
 
 
-def verify(tokens):
+def verify(tokens: list[str]) -> list[Fields]:
     if isinstance(made["Verifier"], package.AsyncVerifier):
         return loop.run_until_complete(gather(tokens))
     return list(pool.map(lambda token: outcome(made["Verifier"].verify, token), tokens))
 
 
-def spend(tokens):
+def spend(tokens: list[str]) -> Iterator[Fields]:
     for token in tokens:
         [verified] = verify([token])
         if "error" in verified:
@@ -75,7 +82,7 @@ def spend(tokens):
             yield outcome(made["SpentTokens"].spend, package.Claims(**verified["done"]))
 
 
-def parse(command):
+def parse(command: Fields) -> Fields:
     webhook = made["Webhook"]
     try:
         event = webhook.parse(command["headers"], command["body"].encode())
@@ -86,7 +93,7 @@ def parse(command):
     return {"done": {**fields(event), "type": event.type}, "repeat": is_repeat}
 
 
-def run(command):
+def run(command: Fields) -> Any:
     global now
     if "make" in command:
         return make(command)

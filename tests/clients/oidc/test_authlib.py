@@ -122,7 +122,8 @@ async def signed_in(client: Client, person: str) -> str:
 
 
 async def key_set(client: Client) -> KeySet:
-    return KeySet.import_key_set(await fetch(client.oauth, client.metadata["jwks_uri"]))
+    keys: Any = await fetch(client.oauth, client.metadata["jwks_uri"])
+    return KeySet.import_key_set(keys)
 
 
 def key_id(text: str) -> str:

@@ -12,9 +12,8 @@ from dataclasses import replace
 from typing import NamedTuple, TypeVar
 
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from broker.oidc.model import Family
 from broker.oidc.ports import FamilyState
@@ -22,7 +21,8 @@ from broker.state import StateBackend, open_state
 from tests.support.builders import Clock
 from tests.support.grants import a_family, a_grant, a_sign_in
 from tests.support.servers.redis import Engines
-from tests.support.waiting import opened
+from tests.support.state_machines import run_machine
+from tests.support.waiting import closed, opened
 
 T = TypeVar("T")
 
@@ -152,9 +152,10 @@ def test_random_operations_give_one_chain_of_successors(
     with asyncio.Runner() as runner:
         for store in (first, second):
             runner.run(opened(store))
-        run_state_machine_as_test(
+        run_machine(
             lambda: Rotation(Environment(runner, clock, [first, second]), is_offline),
-            settings=settings(max_examples=50, stateful_step_count=40, deadline=None),
+            examples=50,
+            steps=40,
         )
         for store in (first, second):
-            runner.run(store.close())
+            runner.run(closed(store))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from itertools import chain, count, islice
 
@@ -789,7 +790,7 @@ async def test_each_act_in_a_room_is_one_script(
 ) -> None:
     await join(store, clock, "one", "alice")
     await join(store, clock, "two", "bob")
-    acts = [
+    acts: list[Callable[[], Awaitable[object]]] = [
         lambda: say(store, a_message(clock, "1")),
         lambda: store.chat.rooms.read(ROOM, limit=9, now=clock(), retention=KEEP),
         lambda: store.chat.rooms.delete(ROOM, 1, by="bob", at=clock(), retention=KEEP),

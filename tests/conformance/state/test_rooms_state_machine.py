@@ -9,9 +9,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, rule
 
 from broker.chat.model import Presence, Restriction, RestrictionKind
 from broker.chat.ports import MEMBER_TTL, ChatStores
@@ -19,6 +18,7 @@ from broker.state import StateBackend
 from tests.support.differential import Differential, differential
 from tests.support.rooms import ALICE, FEW, ROOM, a_conversation, a_member, a_message
 from tests.support.servers.redis import Engines
+from tests.support.state_machines import run_machine
 
 ROOMS = (ROOM, ALICE.room)
 INSTANCES = ("one", "two")
@@ -189,7 +189,4 @@ def test_random_calls_on_rooms_give_equal_results(
     engines: Engines, engine: str, examples: int
 ) -> None:
     with differential(engines, engine) as states:
-        run_state_machine_as_test(
-            lambda: ChatCalls(states),
-            settings=settings(max_examples=examples, stateful_step_count=30, deadline=None),
-        )
+        run_machine(lambda: ChatCalls(states), examples=examples, steps=30)

@@ -14,7 +14,7 @@ from broker.infrastructure.redis import cluster, urls
 from broker.infrastructure.sharding import shard_of
 from broker.login.match import Match
 from broker.login.model import State
-from broker.login.ports import LOGIN_RETENTION
+from broker.login.ports import LOGIN_RETENTION, SwapResult
 from broker.monitoring.ports import INSTANCE_TTL, Profile
 from broker.sessions.model import Session, new_session_id
 from broker.sessions.ports import SESSIONS_MAX
@@ -65,8 +65,8 @@ async def test_one_of_simultaneous_swaps_succeeds(store: StateBackend, clock: Cl
 
     results = await asyncio.gather(*(store.logins.swap(before, after) for after in changes))
 
-    assert results.count(True) == 1
-    assert await store.logins.get(LOGIN_ID) == changes[results.index(True)]
+    assert results.count(SwapResult.STORED) == 1
+    assert await store.logins.get(LOGIN_ID) == changes[results.index(SwapResult.STORED)]
 
 
 async def test_swap_of_an_unknown_login_fails(store: StateBackend, clock: Clock) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import pytest
@@ -809,7 +810,7 @@ async def test_each_act_of_a_tunnel_is_one_script(
     tunnel, other = await stored_tunnel(store), await stored_tunnel(store)
     stores = store.tunnels
     pushes = [Push(one, b"1", "a") for one in (tunnel.id, other.id, new_tunnel_id())]
-    acts = [
+    acts: list[Callable[[], Awaitable[object]]] = [
         lambda: stores.records.change(next_version(tunnel), attachment=1, takes_seq=True),
         lambda: stores.streams.append(OWNER, "native", pushes),
         lambda: stores.streams.read({tunnel.id: 0, other.id: 0}, "one"),

@@ -7,18 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, rule
 
 from broker.state import StateBackend
 from broker.tunnels.model import TunnelState
 from broker.tunnels.ports import STREAM_MAX, Push, TunnelQuery, TunnelStores
 from tests.support.differential import Differential, differential
 from tests.support.servers.redis import Engines
+from tests.support.state_machines import run_machine
 from tests.support.tunnels import a_close, a_tunnel
 
 INSTANCES = ("one", "two")
@@ -146,8 +147,10 @@ class TunnelCalls(RuleBasedStateMachine):
         seen = {one.id: (one.attachment, self.states.clock()) for one in self.records}
         self.compare(remote, lambda stores: stores.records.touch(seen))
         for number, record in enumerate(self.records):
-            stored = self.compare(remote, lambda stores, one=record: stores.records.get(one.id))
-            self.records[number] = stored or record
+            self.records[number] = self.stored(remote, record.id) or record
+
+    def stored(self, remote: int, tunnel_id: str) -> Any:
+        return self.compare(remote, lambda stores: stores.records.get(tunnel_id))
 
     @rule(remote=remotes, number=st.integers(0, 3), at=st.integers(0, 1))
     def find(self, remote: int, number: int, at: int) -> None:
@@ -157,7 +160,7 @@ class TunnelCalls(RuleBasedStateMachine):
             TunnelQuery(owner, group=f"g{number}"),
             TunnelQuery(instance=INSTANCES[at]),
         ):
-            self.compare(remote, lambda stores, one=query: stores.index.find(one, limit=1))
+            self.compare(remote, partial(first_found, query))
         self.compare(remote, lambda stores: stores.index.count(owner))
         self.compare(remote, lambda stores: stores.index.owners())
 
@@ -167,13 +170,14 @@ class TunnelCalls(RuleBasedStateMachine):
         self.compare(remote, due)
 
 
+async def first_found(query: TunnelQuery, stores: TunnelStores) -> object:
+    return await stores.index.find(query, limit=1)
+
+
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize(("engine", "examples"), [("valkey", 60), ("cluster", 10)])
 def test_random_calls_on_tunnels_give_equal_results(
     engines: Engines, engine: str, examples: int
 ) -> None:
     with differential(engines, engine) as states:
-        run_state_machine_as_test(
-            lambda: TunnelCalls(states),
-            settings=settings(max_examples=examples, stateful_step_count=30, deadline=None),
-        )
+        run_machine(lambda: TunnelCalls(states), examples=examples, steps=30)

@@ -96,7 +96,8 @@ class PostgresServer:
             cwd="/",
             **self._run_as,
         )
-        command = [self._programs / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port)]
+        program = str(self._programs / "pg_isready")
+        command = [program, "-q", "-h", "127.0.0.1", "-p", str(self.port)]
         wait_for_start(self._process, lambda: subprocess.run(command).returncode == 0)
 
     def stop(self) -> None:
