@@ -25,8 +25,7 @@ from broker.pool.ports import CodeLeases
 from broker.state import open_state
 from tests.support.builders import Clock
 from tests.support.servers.redis import Engines
-from tests.support.state_machines import run_machine
-from tests.support.waiting import closed, opened
+from tests.support.state_machines import run_machine, runner_of
 
 T = TypeVar("T")
 
@@ -235,9 +234,5 @@ def test_random_operations_never_lose_or_duplicate_codes(engines: Engines, engin
             return [open_state("memory://", clock).code_leases] * 2
         return [store.code_leases for store in stores]
 
-    with asyncio.Runner() as runner:
-        for store in stores:
-            runner.run(opened(store))
+    with runner_of(*stores) as runner:
         run_machine(lambda: Pool(Environment(runner, clock, empty)), examples=100, steps=40)
-        for store in stores:
-            runner.run(closed(store))

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 from broker.state import StateBackend, open_state
 from tests.support.builders import Clock
 from tests.support.servers.redis import Engines
-from tests.support.waiting import closed, opened
+from tests.support.state_machines import runner_of
 
 T = TypeVar("T")
 
@@ -50,9 +50,5 @@ class Differential(NamedTuple):
 def differential(engines: Engines, engine: str) -> Iterator[Differential]:
     clock, url = Clock(), engines.url(engine)
     remote = (open_state(url, clock), open_state(url, clock))
-    with asyncio.Runner() as runner:
-        for store in remote:
-            runner.run(opened(store))
+    with runner_of(*remote) as runner:
         yield Differential(runner, clock, engines, engine, remote)
-        for store in remote:
-            runner.run(closed(store))

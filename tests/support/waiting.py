@@ -64,11 +64,6 @@ async def opened(store: StateBackend) -> None:
     await eventually(lambda: store.unavailable_reason() is None)
 
 
-async def closed(store: StateBackend) -> None:
-    """Close `store`: `asyncio.Runner.run` takes a coroutine, and `close` returns an awaitable."""
-    await store.close()
-
-
 async def opened_bus(bus: Bus) -> None:
     """Open `bus` and wait until it carries notices."""
 

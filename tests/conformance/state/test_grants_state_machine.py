@@ -21,8 +21,7 @@ from broker.state import StateBackend, open_state
 from tests.support.builders import Clock
 from tests.support.grants import a_family, a_grant, a_sign_in
 from tests.support.servers.redis import Engines
-from tests.support.state_machines import run_machine
-from tests.support.waiting import closed, opened
+from tests.support.state_machines import run_machine, runner_of
 
 T = TypeVar("T")
 
@@ -149,13 +148,9 @@ def test_random_operations_give_one_chain_of_successors(
     first = open_state(engines.url(engine), clock)
     second = first if engine == "memory" else open_state(engines.url(engine), clock)
 
-    with asyncio.Runner() as runner:
-        for store in (first, second):
-            runner.run(opened(store))
+    with runner_of(first, second) as runner:
         run_machine(
             lambda: Rotation(Environment(runner, clock, [first, second]), is_offline),
             examples=50,
             steps=40,
         )
-        for store in (first, second):
-            runner.run(closed(store))
