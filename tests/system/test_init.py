@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import ipaddress
 import itertools
 import os
@@ -11,6 +12,7 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+import aiohttp
 import pytest
 import yaml
 from typer.testing import CliRunner
@@ -21,6 +23,8 @@ from broker.cli.init_questions import QUESTIONS, read_answers
 from broker.cli.main import command
 from broker.infrastructure.api.settings import APISettings
 from broker.settings import FIELDS, load_settings
+from deploy import nginx
+from deploy.processes import listening_process
 from tests.support.certificate import certificate
 from tests.support.commands import LIMIT, call, serving
 from tests.support.deployment import DEPLOY
@@ -139,25 +143,56 @@ def test_caddy_accepts_its_file(tmp_path: Path, host: str, run_by: str) -> None:
     assert "Valid configuration" in done.stdout + done.stderr
 
 
+def nginx_file(folder: Path, *, host: str = PUBLIC, port: int) -> Path:
+    """Write nginx.conf for the host, with `port` for TLS, a certificate and no broker."""
+    text = files_for(folder, host=host, proxy="nginx", provider="pretend")["nginx.conf"]
+    certificate(folder)
+    changes = {
+        f"/etc/letsencrypt/live/{host}/fullchain.pem": f"{folder}/cert.pem",
+        f"/etc/letsencrypt/live/{host}/privkey.pem": f"{folder}/key.pem",
+        "listen 443": f"listen {port}",
+        "listen 80": f"listen {free_port()}",
+        "127.0.0.1:8000": f"127.0.0.1:{free_port()}",
+    }
+    for old, new in changes.items():
+        text = text.replace(old, new)
+    (folder / "site.conf").write_text(text)
+    paths = " ".join(f"{kind}_temp_path {folder}/{kind};" for kind in nginx.TEMPORARY_FOLDERS)
+    conf = folder / "nginx.conf"
+    conf.write_text(f"events {{}} http {{ {paths} include {folder}/site.conf; }}")
+    return conf
+
+
 @pytest.mark.parametrize("host", CHOICES["host"])
 def test_nginx_accepts_its_file(tmp_path: Path, host: str) -> None:
-    text = files_for(tmp_path, host=host, proxy="nginx", provider="pretend")["nginx.conf"]
-    certificate(tmp_path)
-    for old, new in [("fullchain.pem", "cert.pem"), ("privkey.pem", "key.pem")]:
-        text = text.replace(f"/etc/letsencrypt/live/{host}/{old}", f"{tmp_path}/{new}")
-    text = text.replace("listen 443", f"listen {free_port()}").replace("listen 80", "listen 8080")
-    main = f"pid {tmp_path}/pid; events {{}} http {{ include {tmp_path}/site.conf; }}"
-    (tmp_path / "site.conf").write_text(text)
-    (tmp_path / "nginx.conf").write_text(main)
+    need("nginx")
+    conf = nginx_file(tmp_path, host=host, port=free_port())
 
-    done = subprocess.run(
-        [need("nginx"), "-t", "-e", "stderr", "-p", tmp_path, "-c", tmp_path / "nginx.conf"],
-        capture_output=True,
-        text=True,
-        timeout=LIMIT,
-    )
+    done = subprocess.run(nginx.command(conf, "-t"), capture_output=True, text=True, timeout=LIMIT)
 
     assert (done.returncode, "[warn]" in done.stderr) == (0, False), done.stderr
+
+
+async def test_nginx_sends_errors_of_the_protocol(tmp_path: Path) -> None:
+    need("nginx")
+    port = free_port()
+    conf = nginx_file(tmp_path, port=port)
+    requests = {"/files": 12_000_000, "/login": 2_000_000, "/version": 0}
+    errors = {}
+
+    async with (
+        listening_process("nginx", nginx.command(conf), tmp_path, port),
+        aiohttp.ClientSession(f"https://127.0.0.1:{port}") as http,
+    ):
+        for path, size in requests.items():
+            async with http.post(path, data=io.BytesIO(b"x" * size), ssl=False) as response:
+                errors[path] = (response.status, (await response.json())["error"])
+
+    assert errors == {
+        "/files": (413, "too_large"),
+        "/login": (413, "invalid_request"),
+        "/version": (503, "temporarily_unavailable"),
+    }
 
 
 def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
