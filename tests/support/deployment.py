@@ -12,6 +12,19 @@ from tests.support.environment import ROOT
 
 DEPLOY = ROOT / "deploy"
 
+HSTS_HOSTS = {
+    "login.example": True,
+    "localhost.example": True,
+    "shop.localhost": False,
+    "shop.test": False,
+    "shop.LOCAL": False,
+    "shop.internal": False,
+    "router.home.arpa": False,
+    "intranet": False,
+    "127.0.0.1": False,
+}
+"""Host names, and whether a proxy sends HSTS for them."""
+
 
 def settings_in(text: str) -> dict[str, str]:
     """Return the settings of a systemd environment file without quotes."""

@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.builders import StartBroker
 from tests.support.clients import http_session
-from tests.support.deployment import DEPLOY
+from tests.support.deployment import DEPLOY, HSTS_HOSTS
 from tests.support.environment import free_port
 from tests.support.logins import logs_in
 from tests.support.servers.proxies import (
@@ -43,7 +43,7 @@ async def caddy(tmp_path: Path, start_broker: StartBroker) -> AsyncIterator[Cadd
     port = free_port()
     url = f"https://localhost:{port}"
     broker = await start_broker(public_url=url, trusted_proxies=["127.0.0.1"], allow_pretend=True)
-    file = local_caddyfile(tmp_path, port)
+    file = local_caddyfile(tmp_path, port, hosts=["localhost", *HSTS_HOSTS])
     command = [packaged_program("caddy"), "run", "--config", str(file)]
     async with running_proxy(
         command, tmp_path, port, BROKERS=broker.url.removeprefix("http://")
@@ -99,3 +99,17 @@ async def test_caddy_logs_no_query_header_or_ticket(caddy: Caddy) -> None:
     text = caddy.log.read_text()
     assert '"uri":"/tunnel/"' in text
     assert "secret" not in text
+
+
+async def test_caddy_sends_hsts_for_public_names_only(caddy: Caddy) -> None:
+    port = caddy.url.rpartition(":")[2]
+    hosts = {f"{host}:{port}": is_public for host, is_public in HSTS_HOSTS.items()}
+    sent = {}
+
+    async with http_session(caddy.url, caddy.tls) as http:
+        for host in hosts:
+            async with http.get("/version", headers={"Host": host}) as response:
+                assert response.status == 200, host
+                sent[host] = "Strict-Transport-Security" in response.headers
+
+    assert sent == hosts

@@ -195,6 +195,17 @@ async def test_nginx_sends_errors_of_the_protocol(tmp_path: Path) -> None:
     }
 
 
+def test_nginx_sends_hsts_by_the_shipped_rule(tmp_path: Path) -> None:
+    text = files_for(tmp_path, host=PUBLIC, proxy="nginx", provider="pretend")["nginx.conf"]
+    shipped = (DEPLOY / "nginx-tls.conf").read_text()
+
+    [rule, shipped_rule] = [
+        re.findall(r"map \$host (.+)\{\s+(.+)\s+(.+)", it) for it in (text, shipped)
+    ]
+    assert rule == shipped_rule != []
+    assert "Strict-Transport-Security $scan_login_hsts always;" in text
+
+
 def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
     call(tmp_path, "init", "--answers", str(write_answers(tmp_path, host=LOCAL)))
     unit = tmp_path / "scan-login" / "scan-login.service"

@@ -23,6 +23,7 @@ from broker.infrastructure.runtime.server import Site, serve_sites
 from broker.infrastructure.transport.engines import open_server
 from broker.infrastructure.transport.settings import ENGINES
 from deploy import nginx
+from tests.support.deployment import HSTS_HOSTS
 from tests.support.environment import ROOT, free_port, need
 from tests.support.nginx import can_connect
 from tests.support.waiting import eventually
@@ -287,13 +288,33 @@ async def test_plain_http_is_redirected_to_tls(tmp_path: Path) -> None:
         nginx.write_brokers(tmp_path, addresses)
         async with nginx_by(conf, plain):
             async with http.get(f"https://127.0.0.1:{secure}/version", ssl=False) as response:
-                assert "Strict-Transport-Security" in response.headers
+                assert response.status == 200
             url = f"http://127.0.0.1:{plain}/device?x=1"
             async with http.get(url, allow_redirects=False) as response:
                 assert response.status == 308
                 assert response.headers["Location"] == "https://127.0.0.1/device?x=1"
 
     assert fake.headers_received["X-Forwarded-Proto"] == "https"
+
+
+async def test_hsts_is_sent_for_public_names_only(tmp_path: Path) -> None:
+    secure = free_port()
+    hosts = {**HSTS_HOSTS, "localhost.": False, "[::1]": False}
+    sent = {}
+    async with serving_fakes(FakeBroker("one")) as addresses:
+        conf = rendered(tmp_path, "nginx-tls.conf", secure, free_port())
+        nginx.write_brokers(tmp_path, addresses)
+        async with (
+            nginx_by(conf, secure),
+            aiohttp.ClientSession(f"https://127.0.0.1:{secure}") as http,
+        ):
+            for host in hosts:
+                headers = {"Host": f"{host}:{secure}"}
+                async with http.get("/version", headers=headers, ssl=False) as response:
+                    assert response.status == 200, host
+                    sent[host] = "Strict-Transport-Security" in response.headers
+
+    assert sent == hosts
 
 
 @pytest.mark.parametrize("forwarded_for", ["203.0.113.9:40000", "[2001:db8::1]:4711"])

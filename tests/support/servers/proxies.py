@@ -43,12 +43,13 @@ async def running_proxy(
         yield process.log
 
 
-def local_caddyfile(folder: Path, port: int) -> Path:
-    """Write the Caddyfile with a self-signed certificate for `localhost` at `port`."""
+def local_caddyfile(folder: Path, port: int, *, hosts: Sequence[str] = ("localhost",)) -> Path:
+    """Write the Caddyfile with self-signed certificates for `hosts` at `port`."""
     text = (DEPLOY / "Caddyfile").read_text()
     options = f"admin off\n\tskip_install_trust\n\thttp_port {free_port()}\n\thttps_port {port}\n"
     text = text.replace("\n{\n", f"\n{{\n\t{options}", 1)
-    text = text.replace("{$DOMAIN:login.example} {\n", f"localhost:{port} {{\n\ttls internal\n")
+    sites = ", ".join(f"{host}:{port}" for host in hosts)
+    text = text.replace("{$DOMAIN:login.example} {\n", f"{sites} {{\n\ttls internal\n")
     file = folder / "Caddyfile"
     file.write_text(text)
     return file
