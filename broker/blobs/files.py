@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import obstore
@@ -37,6 +40,10 @@ READ_BYTES = 64 * 1024
 
 LIST_KEYS = 500
 """Keys of a step of `keys_before`."""
+
+UNFINISHED_NAME = re.compile(r".+#\d+")
+"""obstore writes a file under such a name in its folder, and renames it at the end. It does not
+list these names, and refuses to delete them."""
 
 
 class ObjectFileStore:
@@ -86,6 +93,12 @@ class ObjectFileStore:
             async for found in obstore.list(self._store, chunk_size=LIST_KEYS):
                 yield [one["path"] for one in found if one["last_modified"].timestamp() < time]
 
+    async def delete_unfinished(self, before: float) -> None:
+        folder = self._opened.folder
+        if folder is not None:  # a bucket has a rule for incomplete uploads
+            with self._request("clean"):
+                await asyncio.to_thread(_delete_unfinished, folder, before)
+
     @property
     def _store(self) -> ObjectStore:
         return self._opened.store
@@ -99,7 +112,8 @@ class ObjectFileStore:
 class ObjectFileWriter:
     """Implements `FileWriter`. The store drops the parts of a writer that is not closed.
 
-    A bucket keeps the parts of a process that has crashed until its own rule deletes them.
+    Parts of a process that has crashed are kept: in a folder until `delete_unfinished`, in a bucket
+    until its own rule deletes them.
     """
 
     def __init__(self, file: AsyncWritableFile, location: str) -> None:
@@ -118,6 +132,13 @@ class ObjectFileWriter:
 
     def abort(self) -> None:
         self._file = None
+
+
+def _delete_unfinished(folder: Path, before: float) -> None:
+    for path in folder.rglob("*#*"):
+        with suppress(FileNotFoundError):  # it has been finished or dropped
+            if UNFINISHED_NAME.fullmatch(path.name) and path.stat().st_mtime < before:
+                path.unlink()
 
 
 @contextmanager

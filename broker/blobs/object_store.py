@@ -47,11 +47,16 @@ class LazyStore:
             except (BaseError, ValueError) as error:
                 raise ValueError(_line(error)) from None
 
+    @property
+    def folder(self) -> Path | None:
+        """The folder; None if this is a bucket."""
+        parts = urlsplit(self._url)
+        return Path(unquote(parts.path)) if parts.scheme == "file" else None
+
     @cached_property
     def store(self) -> ObjectStore:
-        parts = urlsplit(self._url)
-        if parts.scheme == "file":
-            return LocalStore(Path(unquote(parts.path)), mkdir=True)
+        if self.folder is not None:
+            return LocalStore(self.folder, mkdir=True)
         return from_url(
             self._url,
             config=self._config,

@@ -1,4 +1,4 @@
-"""Deletes files that have expired, and stored files without a record."""
+"""Deletes files that have expired, stored files without a record, and unfinished files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ INTERVAL = 3_600.0
 """Seconds between two runs."""
 
 UNKNOWN_AGE = 3_600.0
-"""Seconds after which a stored file must have a record."""
+"""Seconds after which a stored file must be finished and have a record."""
 
 BATCH = 500
 
@@ -79,6 +79,8 @@ class FileCleaner:
                 await self._records.remove(file.id)
 
     async def _delete_unknown(self) -> None:
-        async for keys in self._store.keys_before(self._clock() - UNKNOWN_AGE):
+        before = self._clock() - UNKNOWN_AGE
+        async for keys in self._store.keys_before(before):
             for key in await self._cleanup.unknown_keys(keys):
                 await self._store.delete(key)
+        await self._store.delete_unfinished(before)

@@ -42,6 +42,12 @@ class FileStore(Protocol):
     def keys_before(self, time: float) -> AsyncIterator[Sequence[str]]:
         """Yield the keys of the files that were written before `time`, some at a time."""
 
+    async def delete_unfinished(self, before: float) -> None:
+        """Delete what processes that have crashed left of files, if last written before `before`.
+
+        Incomplete uploads to a bucket remain.
+        """
+
 
 class FileRecords(Protocol):
     """Records of files. Its methods raise Unavailable."""

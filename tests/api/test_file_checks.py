@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ import pytest
 from aiohttp import web
 from standardwebhooks import Webhook
 
-from broker.blobs.files import ObjectFileStore
+from broker.blobs.files import BUFFER_BYTES, ObjectFileStore
 from broker.files.jobs import UNKNOWN_AGE, FileCleaner
 from broker.files.model import StoredFile, new_file_id, owner_of
 from broker.records.files import SqlFileRecords
@@ -35,6 +36,7 @@ from tests.support.files import (
     upload,
 )
 from tests.support.records import connected
+from tests.support.waiting import eventually
 
 
 @pytest.fixture
@@ -271,6 +273,41 @@ async def test_job_deletes_old_content_without_a_record(cleaning: Cleaning) -> N
     await cleaning.cleaner.run_once()
 
     assert cleaning.names() == ["known", "young"]
+
+
+WRITER = """
+import asyncio, sys
+from broker.blobs.files import BUFFER_BYTES, ObjectFileStore
+
+async def main():
+    store = ObjectFileStore(sys.argv[1])
+    writer = store.open_writer("red/killed", media_type="image/png", disposition="attachment")
+    await writer.write(bytes(BUFFER_BYTES + 1))
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize(("age", "rest"), [(UNKNOWN_AGE + 60, []), (60, ["killed#1"])])
+async def test_job_deletes_old_rest_of_killed_process(
+    cleaning: Cleaning, age: float, rest: list[str]
+) -> None:
+    await cleaning.put("red/known", lifetime=1e10)
+    writer = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", WRITER, cleaning.folder.as_uri())
+    )
+    part = cleaning.folder / "red" / "killed#1"
+    try:
+        await eventually(lambda: part.exists() and part.stat().st_size >= BUFFER_BYTES)
+    finally:
+        writer.kill()
+        await writer.wait()
+    cleaning.clock.time = part.stat().st_mtime + age
+
+    await cleaning.cleaner.run_once()
+
+    assert cleaning.names() == sorted([*rest, "known"])
 
 
 async def test_logs_and_metrics_have_no_name_and_no_signature(
