@@ -100,9 +100,9 @@ interop: $(VENV)/.tested $(PRODUCTS) tests/interop/node_modules ## test with Jup
 	@# CI=true: a missing program is an error here.
 	CI=true $(BIN)/pytest tests/interop -m "" --durations 0 --durations-min 1
 
-deployment: $(VENV)/.tested ## check cloud-init and the Debian package; installs programs, so use a container
+deployment: $(VENV)/.tested ## check cloud-init, the Debian package and ClamAV; installs programs, so use a container
 	@CI=true tools/need cloud-init:cloud-init lintian:lintian mmdebstrap:mmdebstrap \
-		$(DEBIAN_BUILD)
+		/usr/sbin/clamd:clamav-daemon $(DEBIAN_BUILD)
 	CI=true $(BIN)/pytest tests/deployment -m "" --durations 0 --durations-min 1
 
 bench: $(VENV)/.tested system bench/baselines/node_modules ## measure; updates bench/RESULTS.md (ROW=growth for one row)

@@ -19,6 +19,8 @@ SCAN_TIMEOUT = 10.0
 
 ANSWER_MAX_BYTES = 1_024
 
+LIMIT_ADVICE = "compare its StreamMaxLength with the largest file"
+
 
 class ClamdScanner:
     """socket: the path of the daemon's Unix socket."""
@@ -72,7 +74,7 @@ class ClamdScan:
         if answer.endswith(b" FOUND\0"):
             raise InfectedFile
         if answer != b"stream: OK\0":  # such as the daemon's limit of a stream
-            raise ScannerUnavailable("clamd gave no verdict; compare its StreamMaxLength")
+            raise ScannerUnavailable(f"clamd gave no verdict; {LIMIT_ADVICE}")
 
     def close(self) -> None:
         self._writer.close()
@@ -84,5 +86,7 @@ def _failures(act: str) -> Iterator[None]:
         yield
     except TimeoutError:
         raise ScannerUnavailable(f"clamd: {act}: no answer in time") from None
+    except (BrokenPipeError, ConnectionResetError):  # the daemon closes a stream that is too long
+        raise ScannerUnavailable(f"clamd: {act}: connection closed; {LIMIT_ADVICE}") from None
     except (OSError, EOFError, asyncio.LimitOverrunError) as error:
         raise ScannerUnavailable(f"clamd: {act}: {type(error).__name__}") from None

@@ -22,7 +22,7 @@ from broker.records.files import SqlFileRecords
 from broker.state.memory.leader_leases import MemoryLeaderLeases
 from tests.support.app_admin import TOKEN
 from tests.support.builders import SHOP, Clock, StartBroker
-from tests.support.clients import Answer, PhoneClient
+from tests.support.clients import PhoneClient
 from tests.support.environment import free_port
 from tests.support.files import (
     EICAR,
@@ -34,6 +34,7 @@ from tests.support.files import (
     session_headers,
     stored_files,
     upload,
+    upload_once,
 )
 from tests.support.records import connected
 from tests.support.waiting import eventually
@@ -42,13 +43,6 @@ from tests.support.waiting import eventually
 @pytest.fixture
 def socket(tmp_path: Path) -> Path:
     return tmp_path / "clamd"
-
-
-async def upload_once(start: StartBroker, folder: Path, body: bytes, **settings: object) -> Answer:
-    """Start a broker, and upload a file as a phone."""
-    broker = await start(files_url=(folder / "files").as_uri(), **settings)
-    async with aiohttp.ClientSession(broker.url) as http, PhoneClient(broker.url) as phone:
-        return await upload(http, session_headers(phone), body)
 
 
 async def test_scanner_gets_the_whole_file(

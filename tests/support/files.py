@@ -10,6 +10,7 @@ from pathlib import Path
 
 import aiohttp
 
+from tests.support.builders import StartBroker
 from tests.support.clients import Answer, PhoneClient
 
 BOUNDARY = "----canary-boundary"
@@ -59,6 +60,15 @@ async def upload(
     sent = {**HEADERS, **headers}
     async with http.post("/files", data=data, headers=sent, params=params) as response:
         return Answer(response.status, await response.json(), response.headers)
+
+
+async def upload_once(
+    start: StartBroker, folder: Path, body: bytes | AsyncIterator[bytes], **settings: object
+) -> Answer:
+    """Start a broker, and upload a file as a phone."""
+    broker = await start(files_url=(folder / "files").as_uri(), **settings)
+    async with aiohttp.ClientSession(broker.url) as http, PhoneClient(broker.url) as phone:
+        return await upload(http, session_headers(phone), body)
 
 
 async def download(
