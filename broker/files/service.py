@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -180,8 +181,10 @@ class FileService:
         await self._quota.reserve(reservation, quota=quota, now=now)
         try:
             yield reservation.file_id
-        except BaseException:
-            self._removals.spawn("file record", self._records.remove(reservation.file_id))
+        except BaseException as error:
+            removal = self._removals.spawn("file record", self._records.remove(reservation.file_id))
+            if isinstance(error, Exception):  # the client may send the next file at once
+                await asyncio.wait([removal])
             raise
 
     async def _receive(
