@@ -15,9 +15,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import pytest
-
-from tests.support.environment import need
+from tests.support.environment import miss, need
 
 PEOPLE, INSTANCE = "198.18.7.1", "198.18.7.2"
 REDIS, INSTANCE_TO_REDIS = "198.18.8.1", "198.18.8.2"
@@ -76,14 +74,14 @@ def _ip(*words: str) -> None:
 
 @contextmanager
 def partitioned() -> Iterator[Partition]:
-    """A namespace for one instance; skips the test if it cannot be created."""
+    """A namespace for one instance; skips the test if it cannot be created, or fails it in CI."""
     need("ip")
     partition = Partition()
     try:
         partition.open()
     except subprocess.CalledProcessError as error:
         partition.close()
-        pytest.skip(f"cannot create a network namespace: {error.stderr.decode().strip()}")
+        miss(f"cannot create a network namespace: {error.stderr.decode().strip()}")
     try:
         yield partition
     finally:

@@ -32,6 +32,7 @@ from broker.tokens.keys import (
     open_key_rings,
 )
 from tests.support.builders import ALICE, Clock, a_login
+from tests.support.environment import miss
 
 REQUIRED = ["exp", "iat", "sub", "aud", "iss", "jti"]
 
@@ -152,8 +153,9 @@ def test_key_file_is_readable_by_its_owner_only(tmp_path: Path, clock: Clock) ->
     assert [file.name for file in tmp_path.iterdir()] == ["keys.json"]
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 def test_file_written_by_root_keeps_its_owner(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        miss("only root can give files away")
     os.chown(tmp_path, 61_234, 61_234)
     file = SecretFile(tmp_path / "keys.json")
 
