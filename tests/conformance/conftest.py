@@ -10,6 +10,8 @@ import pytest
 import structlog
 
 from broker.blobs.pictures import ObjectPictureStore
+from broker.infrastructure.redis import cluster as redis_cluster
+from broker.infrastructure.redis import reconnector, subscription, urls
 from broker.pool.filler import PoolFiller
 from broker.records.database import Database
 from broker.records.pool_codes import SqlCodeStore
@@ -18,6 +20,13 @@ from tests.support.pool import FAST, PUBLIC, CountingProvider, Fill
 from tests.support.pool_cluster import RECORDS_OF_STATE, Cluster, LogLines
 from tests.support.records import database_of
 from tests.support.servers.redis import Engines
+
+
+@pytest.fixture(autouse=True)
+def long_redis_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let Redis reply late: hundreds of simultaneous commands take time on a busy machine."""
+    for module in (redis_cluster, reconnector, subscription, urls):
+        monkeypatch.setattr(module, "REPLY_TIMEOUT", 60)
 
 
 @pytest.fixture

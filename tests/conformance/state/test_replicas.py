@@ -8,7 +8,6 @@ from dataclasses import replace
 import pytest
 
 from broker.errors import Unavailable
-from broker.infrastructure.redis import reconnector
 from broker.oidc.model import subject_shard
 from broker.oidc.ports import Unusable
 from broker.state import StateBackend, open_state
@@ -40,7 +39,6 @@ async def store(master: RedisServer, clock: Clock) -> AsyncIterator[StateBackend
 def replica(master: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[RedisServer]:
     """A replica that may be slow, because the machine is busy."""
     monkeypatch.setattr(replication, "WAIT_MS", 30_000)
-    monkeypatch.setattr(reconnector, "REPLY_TIMEOUT", 60)
     options = ("--replicaof", "127.0.0.1", str(master.port), "--repl-diskless-sync-delay", "0")
     with running(redis_program(), *options) as server:
         yield server

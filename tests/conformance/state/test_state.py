@@ -10,7 +10,6 @@ from msgspec.structs import replace
 
 from broker.errors import Unavailable
 from broker.identity.model import Phone, UserProfile
-from broker.infrastructure.redis import cluster, urls
 from broker.infrastructure.sharding import shard_of
 from broker.login.match import Match
 from broker.login.model import State
@@ -204,15 +203,8 @@ async def test_secure_returns_for_a_stored_login(store: StateBackend, clock: Clo
     await store.logins.secure(login)
 
 
-@pytest.fixture
-def long_limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a busy machine reply late. The fixture comes before `store`, whose URL it affects."""
-    for module in (cluster, urls):
-        monkeypatch.setattr(module, "REPLY_TIMEOUT", 60)
-
-
 async def test_thousands_of_simultaneous_operations_succeed(
-    long_limits: None, store: StateBackend, clock: Clock
+    store: StateBackend, clock: Clock
 ) -> None:
     scenes = [f"scene-{number}" for number in range(2_500)]
     logins = [a_login(clock, id=f"{shard_of(scene)}{scene}", scene=scene) for scene in scenes]
