@@ -17,7 +17,7 @@ from tests.support.environment import free_port
 from tests.support.servers.redis import RedisServer
 from tests.support.waiting import eventually
 
-START_TIMEOUT = 20.0
+START_TIMEOUT = 120.0
 """Seconds until a broker must listen, also on a busy machine."""
 
 END_TIMEOUT = 20.0
