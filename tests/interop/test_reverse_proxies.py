@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +18,7 @@ from tests.support.environment import ROOT, free_port
 from tests.support.interop import program_of
 from tests.support.logins import logs_in
 from tests.support.servers.proxies import CLIENT, running_proxy, seen_address, wait_until_serving
+from tests.support.servers.redis import Engines
 
 pytestmark = pytest.mark.interop
 
@@ -46,15 +47,14 @@ def changed(text: str, changes: dict[str, str]) -> str:
     return text
 
 
-def traefik(folder: Path, port: int, broker: str) -> list[str]:
+def traefik(folder: Path, port: int, brokers: Sequence[str]) -> list[str]:
     """Write the configuration of Traefik, and return its command."""
     routes = changed(
         example_of(PAGE, "yaml", "# /etc/traefik/scan-login.yml"),
         {
             "{certResolver: letsencrypt}": "{}",
             "Host(`login.example`)": "Host(`localhost`)",
-            "127.0.0.1:8001": broker,
-            "127.0.0.1:8002": broker,
+            **dict(zip(("127.0.0.1:8001", "127.0.0.1:8002"), brokers, strict=True)),
         },
     )
     (folder / "scan-login.yml").write_text(routes)
@@ -71,15 +71,15 @@ def traefik(folder: Path, port: int, broker: str) -> list[str]:
     return [program_of("traefik", "traefik"), f"--configFile={folder}/traefik.yml"]
 
 
-def envoy(folder: Path, port: int, broker: str) -> list[str]:
+def envoy(folder: Path, port: int, brokers: Sequence[str]) -> list[str]:
     """Write the configuration of Envoy and a certificate, and return the command."""
     certificate(folder)
     text = changed(
         example_of(PAGE, "yaml", "# /etc/envoy/envoy.yaml"),
         {
             "port_value: 443": f"port_value: {port}",
-            "port_value: 8001": f"port_value: {broker.rpartition(':')[2]}",
-            "port_value: 8002": f"port_value: {broker.rpartition(':')[2]}",
+            "port_value: 8001": f"port_value: {brokers[0].rpartition(':')[2]}",
+            "port_value: 8002": f"port_value: {brokers[1].rpartition(':')[2]}",
             "/etc/envoy/tls/fullchain.pem": f"{folder}/cert.pem",
             "/etc/envoy/tls/privkey.pem": f"{folder}/key.pem",
         },
@@ -90,15 +90,23 @@ def envoy(folder: Path, port: int, broker: str) -> list[str]:
 
 @pytest.fixture(params=[traefik, envoy], ids=["traefik", "envoy"])
 async def proxy(
-    request: pytest.FixtureRequest, tmp_path: Path, start_broker: StartBroker
+    request: pytest.FixtureRequest, tmp_path: Path, start_broker: StartBroker, engines: Engines
 ) -> AsyncIterator[Proxy]:
-    """A proxy before a broker."""
+    """A proxy before two brokers."""
+    engines.empty("redis")
     port = free_port()
     url = f"https://localhost:{port}"
-    broker = await start_broker(public_url=url, trusted_proxies=["127.0.0.1"], allow_pretend=True)
+    shared = {
+        "public_url": url,
+        "trusted_proxies": ["127.0.0.1"],
+        "allow_pretend": True,
+        "state_url": engines.url("redis"),
+        "key_file": tmp_path / "keys.json",
+    }
+    brokers = [await start_broker(**shared) for _ in range(2)]
     folder = tmp_path / "proxy"
     folder.mkdir()
-    command = request.param(folder, port, broker.url.removeprefix("http://"))
+    command = request.param(folder, port, [one.url.removeprefix("http://") for one in brokers])
     async with running_proxy(command, folder, port):
         tls = unverified()
         await wait_until_serving(url, tls)

@@ -1,4 +1,4 @@
-"""Providers for relying parties: one instance, and three behind nginx with Redis."""
+"""Providers for relying parties: one instance, and several behind nginx with Redis."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from tests.support.app_admin import TOKEN, Admin
 from tests.support.builders import StartBroker
 from tests.support.clients import Payload
 from tests.support.environment import free_port, need
+from tests.support.nginx import nginx_before
 from tests.support.oidc_browser import Page, ScanBrowser, new_person
 from tests.support.servers.redis import Engines
 from tests.support.waiting import eventually
@@ -131,19 +132,24 @@ async def one_instance(
         await admin.http.close()
 
 
-@asynccontextmanager
-async def three_instances(
-    start_broker: StartBroker, folder: Path, engines: Engines
-) -> AsyncIterator[Provider]:
-    """The browser, the app and the phone each use another instance."""
+def shared_settings(folder: Path, engines: Engines, port: int) -> Payload:
+    """Return the settings of all instances behind nginx on `port`, with an empty Redis."""
     engines.empty("redis")
-    port = free_port()
-    shared = {
+    return {
         **COMMON,
         "state_url": engines.url("redis"),
         "public_url": f"http://127.0.0.1:{port}",
         "key_file": folder / "keys.json",
     }
+
+
+@asynccontextmanager
+async def three_instances(
+    start_broker: StartBroker, folder: Path, engines: Engines
+) -> AsyncIterator[Provider]:
+    """The browser, the app and the phone each use another instance."""
+    port = free_port()
+    shared = shared_settings(folder, engines, port)
     brokers = [
         await start_broker(**shared, instance=name) for name in ("browsers", "apps", "phones")
     ]
@@ -155,6 +161,34 @@ async def three_instances(
             yield Provider(issuer, brokers[2].url, admin, instances, folder / "keys.json")
     finally:
         await admin.http.close()
+
+
+@asynccontextmanager
+async def two_instances_in_turn(
+    start_broker: StartBroker, folder: Path, engines: Engines
+) -> AsyncIterator[Provider]:
+    """Any request goes to any instance, by nginx with the configuration of `deploy/`.
+
+    At the end, both instances must have answered requests to the provider.
+    """
+    port = free_port()
+    shared = {**shared_settings(folder, engines, port), "trusted_proxies": ["127.0.0.1"]}
+    brokers = [await start_broker(**shared, instance=name) for name in ("first", "second")]
+    instances = tuple(broker.url for broker in brokers)
+    admin = Admin(brokers[1].admin)
+    try:
+        async with nginx_before(instances, folder / "nginx", port) as issuer:
+            yield Provider(issuer, issuer, admin, instances, folder / "keys.json")
+        served = upstreams(folder / "nginx" / "access.log", "/oauth/")
+        assert served >= {url.removeprefix("http://") for url in instances}, served
+    finally:
+        await admin.http.close()
+
+
+def upstreams(access_log: Path, path: str) -> set[str]:
+    """Return the addresses that answered requests whose path begins with `path`."""
+    lines = [line for line in access_log.read_text().splitlines() if f" {path}" in line]
+    return {line.split()[-2] for line in lines}
 
 
 @asynccontextmanager
