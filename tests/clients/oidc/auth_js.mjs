@@ -5,15 +5,20 @@ import express from 'express'
 
 const { port, issuer, id, secret } = JSON.parse(process.env.SITE)
 
-async function refreshed(refreshToken) {
+// Returns null, which ends the session, if the sign-in has ended.
+async function refreshed(token) {
   const response = await fetch(`${issuer}/oauth/token`, {
     method: 'POST',
     headers: { authorization: `Basic ${btoa(`${id}:${secret}`)}` },
-    body: new URLSearchParams({ grant_type: 'refresh_token', refresh_token: refreshToken }),
+    body: new URLSearchParams({ grant_type: 'refresh_token', refresh_token: token.refresh }),
   })
-  if (!response.ok) throw new Error(await response.text())
-  return response.json()
+  const answer = await response.json()
+  if (answer.error === 'invalid_grant') return null
+  if (!response.ok) throw new Error(JSON.stringify(answer))
+  return withTokens(token, answer)
 }
+
+const withTokens = (token, answer) => ({ ...token, access: answer.access_token, refresh: answer.refresh_token })
 
 const config = {
   providers: [
@@ -32,8 +37,8 @@ const config = {
   callbacks: {
     // An update of the session refreshes, also if the access token is still valid.
     async jwt({ token, account, trigger }) {
-      const answer = trigger === 'update' ? await refreshed(token.refresh) : account
-      return answer ? { ...token, access: answer.access_token, refresh: answer.refresh_token } : token
+      if (trigger === 'update') return refreshed(token)
+      return account ? withTokens(token, account) : token
     },
     session: ({ session, token }) => ({ ...session, access: token.access, refresh: token.refresh }),
   },

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from broker.cli.demo.gateway import APP_ID
 from broker.infrastructure.runtime.server import Site, serve_sites
+from tests.support.clients import PhoneClient
 from tests.support.environment import free_port
 from tests.support.oidc_browser import ScanBrowser, new_person, parse
 from tests.support.oidc_provider import Provider, sign_in_after_rotation
@@ -89,6 +90,19 @@ async def test_expired_access_token_is_refreshed(gateway: Gateway) -> None:
     after = gateway.tokens()
     assert before.keys() == after.keys()
     assert [name for name in after if after[name] == before[name]] == []
+
+
+async def test_ended_sign_in_is_not_refreshed(gateway: Gateway) -> None:
+    """Envoy has no back-channel logout: its access token is valid until it expires."""
+    person = new_person()
+    await gateway.browser.sign_in(f"{gateway.url}/page", person)
+
+    async with PhoneClient(gateway.provider.phones, person) as phone:
+        assert (await phone.delete("signins")).body == {"ended": 1}
+
+    assert (await gateway.browser.open(f"{gateway.url}/page")).text == f"pretend:{person}"
+    gateway.expire_access_token()
+    assert parse((await gateway.browser.open(f"{gateway.url}/page")).text).widget
 
 
 async def test_sign_out_ends_both_sessions(gateway: Gateway) -> None:

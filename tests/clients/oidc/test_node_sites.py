@@ -161,9 +161,7 @@ async def test_auth_js_refresh_yields_other_tokens(auth_js: Site) -> None:
     await signs_in_at_auth_js(auth_js, auth_js.browser)
     before = await auth_js.json("/")
 
-    body = {"csrfToken": (await auth_js.json("/auth/csrf"))["csrfToken"]}
-    async with auth_js.browser.http.post(f"{auth_js.url}/auth/session", json=body) as response:
-        assert response.status == 200
+    await update_auth_js_session(auth_js)
 
     after = await auth_js.json("/")
     assert after["access"] != before["access"]
@@ -171,12 +169,33 @@ async def test_auth_js_refresh_yields_other_tokens(auth_js: Site) -> None:
     assert after["user"] == before["user"]
 
 
-async def signs_in_at_auth_js(site: Site, browser: ScanBrowser) -> None:
+async def test_auth_js_session_ends_with_the_refresh(auth_js: Site) -> None:
+    """Auth.js has no back-channel logout: the session stays until the site refreshes."""
+    person = await signs_in_at_auth_js(auth_js, auth_js.browser)
+
+    async with PhoneClient(auth_js.provider.phones, person) as phone:
+        assert (await phone.delete("signins")).body == {"ended": 1}
+
+    assert "user" in await auth_js.json("/")
+    await update_auth_js_session(auth_js)
+    assert await auth_js.json("/") is None
+
+
+async def update_auth_js_session(site: Site) -> None:
+    body = {"csrfToken": (await site.json("/auth/csrf"))["csrfToken"]}
+    async with site.browser.http.post(f"{site.url}/auth/session", json=body) as response:
+        assert response.status == 200
+
+
+async def signs_in_at_auth_js(site: Site, browser: ScanBrowser) -> str:
+    """Sign a new person in, and return the name."""
     token = json.loads((await browser.open(f"{site.url}/auth/csrf")).text)
     fields = {"csrfToken": token["csrfToken"], "callbackUrl": site.url}
     page = await browser.post(f"{site.url}/auth/signin/scan", fields)
 
-    after = await browser.finish(page, new_person())
+    person = new_person()
+    after = await browser.finish(page, person)
 
     assert str(after.url).rstrip("/") == site.url
     assert "user" in json.loads(after.text)
+    return person

@@ -12,6 +12,7 @@ from aiohttp import web
 from playwright.async_api import Browser, Page, expect
 
 from broker.infrastructure.runtime.server import Site, serve_sites
+from tests.support.clients import PhoneClient
 from tests.support.environment import free_port
 from tests.support.node_client import FOLDER, node
 from tests.support.oidc_browser import new_person
@@ -100,6 +101,18 @@ async def test_redirect_signs_in_and_refreshes(app: SinglePageApp) -> None:
     assert before["sub"] == after["sub"] == f"pretend:{person}"
     assert before["preferred_username"] == after["preferred_username"]
     assert before["refreshed"] != after["refreshed"]
+
+
+async def test_ended_sign_in_is_not_refreshed(app: SinglePageApp) -> None:
+    """The library has no back-channel logout: it knows the user until the app removes it."""
+    person = new_person()
+    await app.sign_in(person)
+
+    async with PhoneClient(app.provider.phones, person) as phone:
+        assert (await phone.delete("signins")).body == {"ended": 1}
+
+    assert await app.call("refusal") == "invalid_grant"
+    assert (await app.call("user"))["sub"] == f"pretend:{person}"
 
 
 async def test_popup_signs_in(app: SinglePageApp) -> None:
