@@ -152,7 +152,8 @@ clean: ## remove everything that the targets created
 system: # The programs that the tests start. Nothing is installed if none is missing.
 	@tools/need chromium-headless-shell:chromium-headless-shell \
 		node:nodejs npm:npm libatomic.so.1:libatomic1 \
-		redis-server:redis-server nginx:nginx-light faketime:faketime ip:iproute2 sqlite3:sqlite3 \
+		redis-server:redis-server nginx:nginx-light ip:iproute2 sqlite3:sqlite3 \
+		/usr/lib/*/faketime/libfaketime.so.1:libfaketime \
 		/usr/lib/postgresql/*/bin/postgres:postgresql systemd-analyze:systemd \
 		promtool:prometheus /usr/sbin/pgbouncer:pgbouncer /usr/sbin/apache2:apache2 \
 		/usr/lib/apache2/modules/mod_auth_openidc.so:libapache2-mod-auth-openidc

@@ -126,7 +126,7 @@ test("an own message can be deleted", async () => {
   const page = await joined();
   const { room } = await peer("bob");
   await say(page, "a slip");
-  await eventually(() => room.messages.length === 1);
+  await eventually(() => room.messages.length === 1 && room.epoch); // a list that begins later omits it
   await shown(page, "Delete");
 
   await tap(page, "delete");
