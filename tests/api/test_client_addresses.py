@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import aiohttp
 import pytest
+from aiohttp import web
 
+from broker.infrastructure.api.client_address import ClientAddresses
+from broker.infrastructure.runtime.server import Site, serve_sites
 from tests.support.builders import RunningBroker, StartBroker
 from tests.support.clients import PhoneClient
 
@@ -103,3 +106,23 @@ async def test_header_of_an_untrusted_proxy_is_ignored(start_broker: StartBroker
     broker = await start_broker(trusted_proxies="10.0.0.0/8")
 
     assert await address_seen(broker, ("X-Forwarded-For", "203.0.113.7:40000")) == PROXY
+
+
+async def test_equal_texts_of_clients_are_shared_in_memory() -> None:
+    addresses, callers = ClientAddresses(()), []
+
+    async def receive(request: web.Request) -> web.Response:
+        callers.append(addresses.caller(request))
+        return web.Response()
+
+    application = web.Application()
+    application.add_routes([web.get("/", receive)])
+    headers = {"Origin": "https://shop.example", "User-Agent": "Firefox"}
+    async with serve_sites([Site("site", application, PROXY, 0, "PORT")]) as urls:
+        for _ in range(2):
+            async with aiohttp.ClientSession() as http:
+                assert (await http.get(urls["site"], headers=headers)).ok
+
+    one, other = callers
+    assert one == ("https://shop.example", PROXY, "Firefox", None)
+    assert [text is same for text, same in zip(one[:3], other[:3], strict=True)] == [True] * 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
@@ -62,8 +63,10 @@ class ClientAddresses:
         self._hops = FORWARDED_HEADERS[header]
 
     def caller(self, request: web.Request | UpgradeRequest) -> Caller:
+        """Return the client. Its texts are shared with other clients that have the same."""
         agent = sanitize_text(request.headers.get(hdrs.USER_AGENT, ""), USER_AGENT_MAX)
-        return Caller(origin_of(request.headers), self.of(request), agent)
+        origin, address = origin_of(request.headers), self.of(request)
+        return Caller(origin and sys.intern(origin), sys.intern(address), sys.intern(agent))
 
     def is_known(self, request: web.Request | UpgradeRequest) -> bool:
         """Return whether `of` is the client: no unknown proxy has forwarded the request.
