@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import re
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import obstore
@@ -40,10 +37,6 @@ READ_BYTES = 64 * 1024
 
 LIST_KEYS = 500
 """Keys of a step of `keys_before`."""
-
-UNFINISHED_NAME = re.compile(r".+#\d+")
-"""obstore writes a file under such a name in its folder, and renames it at the end. It does not
-list these names, and refuses to delete them."""
 
 
 class ObjectFileStore:
@@ -94,10 +87,8 @@ class ObjectFileStore:
                 yield [one["path"] for one in found if one["last_modified"].timestamp() < time]
 
     async def delete_unfinished(self, before: float) -> None:
-        folder = self._opened.folder
-        if folder is not None:  # a bucket has a rule for incomplete uploads
-            with self._request("clean"):
-                await asyncio.to_thread(_delete_unfinished, folder, before)
+        with self._request("clean"):
+            await self._opened.delete_unfinished(before)
 
     @property
     def _store(self) -> ObjectStore:
@@ -132,13 +123,6 @@ class ObjectFileWriter:
 
     def abort(self) -> None:
         self._file = None
-
-
-def _delete_unfinished(folder: Path, before: float) -> None:
-    for path in folder.rglob("*#*"):
-        with suppress(FileNotFoundError):  # it has been finished or dropped
-            if UNFINISHED_NAME.fullmatch(path.name) and path.stat().st_mtime < before:
-                path.unlink()
 
 
 @contextmanager

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 
 STORE_ERRORS = (BaseError, OSError, ValueError)
 """Exceptions that a request to a store raises."""
+
+UNFINISHED_NAME = re.compile(r".+#\d+")
+"""obstore writes a file under such a name in its folder, and renames it at the end. It does not
+list these names, and refuses to delete them."""
 
 
 class LazyStore:
@@ -48,21 +53,36 @@ class LazyStore:
                 raise ValueError(_line(error)) from None
 
     @property
-    def folder(self) -> Path | None:
+    def _folder(self) -> Path | None:
         """The folder; None if this is a bucket."""
         parts = urlsplit(self._url)
         return Path(unquote(parts.path)) if parts.scheme == "file" else None
 
     @cached_property
     def store(self) -> ObjectStore:
-        if self.folder is not None:
-            return LocalStore(self.folder, mkdir=True)
+        if self._folder is not None:
+            return LocalStore(self._folder, mkdir=True)
         return from_url(
             self._url,
             config=self._config,
             client_options=_client(self._timeout),
             retry_config=_retries(self._timeout),
         )
+
+    async def delete_unfinished(self, before: float) -> None:
+        """Delete what killed processes have left of files, if last written before `before`.
+
+        Only a folder has such files. A bucket has a rule for incomplete uploads.
+        """
+        if self._folder is not None:
+            await asyncio.to_thread(_delete_unfinished, self._folder, before)
+
+
+def _delete_unfinished(folder: Path, before: float) -> None:
+    for path in folder.rglob("*#*"):
+        with suppress(FileNotFoundError):  # it has been finished or dropped
+            if UNFINISHED_NAME.fullmatch(path.name) and path.stat().st_mtime < before:
+                path.unlink()
 
 
 def _client(timeout: float) -> ClientConfig:

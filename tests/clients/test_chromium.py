@@ -36,9 +36,10 @@ from tests.support.demo import demo, run_curl
 from tests.support.environment import ROOT, free_port
 from tests.support.loop_clock import LoopClock
 from tests.support.pages import (
+    LOOKS,
     NARROW,
+    VIEWPORTS,
     WAIT_MS,
-    WIDE,
     collect_errors,
     keep,
     open_page,
@@ -50,16 +51,7 @@ from tests.support.pages import (
 )
 from tests.support.servers.redis import Engines
 
-VIEWPORTS = {"wide": WIDE, "narrow": NARROW}
 HEADLINES = {"en-GB": "Signed in as alice", "zh-CN": "已登录：alice"}
-
-LOOKS = [
-    ("en-GB", "wide", "light"),
-    ("en-GB", "narrow", "dark"),
-    ("zh-CN", "wide", "dark"),
-    ("zh-CN", "narrow", "light"),
-]
-"""Every pair of language, width and colour scheme."""
 
 
 @pytest.mark.parametrize(("language", "width", "scheme"), LOOKS)
@@ -504,7 +496,7 @@ async def test_broker_pages_are_readable(chromium: Browser, start_broker: StartB
         http.post("/oauth/device_authorization", data={"client_id": "default"}) as response,
     ):
         begun = await response.json()
-    for width, viewport in [("wide", WIDE), ("narrow", NARROW)]:
+    for width, viewport in VIEWPORTS.items():
         page = await open_page(chromium, broker.url, viewport=viewport)
         await keep(page, f"broker-index-{width}")
         await page.goto(f"{broker.url}/device")

@@ -17,9 +17,8 @@ from tests.support.builders import StartBroker
 from tests.support.clients import PhoneClient
 from tests.support.environment import free_port
 from tests.support.pages import (
-    NARROW,
+    VIEWPORTS,
     WAIT_MS,
-    WIDE,
     keep,
     open_page,
     open_page_with_clock,
@@ -246,7 +245,7 @@ async def test_match_view_fits_its_page(
 
 async def fits(page: Page, picture: str) -> None:
     """Check that the page is not wider than its window, and keep pictures named `picture`."""
-    for name, size in (("wide", WIDE), ("narrow", NARROW)):
+    for name, size in VIEWPORTS.items():
         for scheme in ("light", "dark"):
             await page.set_viewport_size(size)  # type: ignore[arg-type]
             await page.emulate_media(color_scheme=scheme)

@@ -43,6 +43,16 @@ for (const animation of document.getAnimations())
 
 WIDE, NARROW = {"width": 1280, "height": 800}, {"width": 360, "height": 740}
 
+VIEWPORTS = {"wide": WIDE, "narrow": NARROW}
+
+LOOKS = [
+    ("en-GB", "wide", "light"),
+    ("en-GB", "narrow", "dark"),
+    ("zh-CN", "wide", "dark"),
+    ("zh-CN", "narrow", "light"),
+]
+"""Every pair of language, viewport and colour scheme."""
+
 WAIT_MS = 30_000
 
 CHAT_ROOM = "lobby"
