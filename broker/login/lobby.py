@@ -2,14 +2,15 @@
 
 A browser is a socket (`sid`) with one active login. It receives an event when a notice of
 its login arrives or when its login expires. A notice may be lost, so the lobby also reads
-the state: for each browser once per `RECONCILE_INTERVAL`, and for all browsers when the bus
-subscription begins.
+the state: the logins that have changed, once per `RECONCILE_INTERVAL`, and all logins when the
+bus subscription begins.
 """
 
 from __future__ import annotations
 
 import asyncio
 import heapq
+import itertools
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ from broker.infrastructure.background import BackgroundTask
 from broker.infrastructure.clock import Clock
 from broker.infrastructure.coordination import Notice
 from broker.infrastructure.notices import NoticeHandler
+from broker.infrastructure.sharding import SHARDS
 from broker.login.events import (
     CONFIRMED_EVENT,
     EVENTS,
@@ -39,11 +41,15 @@ Push = Callable[[str, str, Notice], Awaitable[None]]
 """Sends a notice to a socket; the arguments are the sid, the app id and the notice."""
 
 RECONCILE_INTERVAL = 4.0
-"""Seconds in which the state of every login is read once. A browser receives each change
-within 5 s, also if its notice is lost."""
+"""Seconds in which the changed logins of every shard are read once. A browser receives each
+change within 5 s, also if its notice is lost."""
 
 RECONCILE_SLICES = 8
 """Parts of an interval, so that the logins of a full lobby are not read all at once."""
+
+FULL_ROUND = 15
+"""Each round of this number reads all logins: an instance of an older version does not tell which
+logins it changes."""
 
 RECONCILE_BATCH = 1_000
 """Logins per read when all of them are read."""
@@ -71,11 +77,6 @@ class WaitingBrowser(NamedTuple):
     confirm_pushed_at: float | None = None
 
 
-def slice_index(login_id: str) -> int:
-    """Return the slice of the interval in which a login is read. It is always the same one."""
-    return ord(login_id[0]) % RECONCILE_SLICES
-
-
 class Lobby:
     """Registers browsers and sends them the events of their logins.
 
@@ -87,11 +88,11 @@ class Lobby:
         self._clock = clock
         self._instance = instance
         self._waiting: dict[str, WaitingBrowser] = {}
-        self._slices: list[set[str]] = [set() for _ in range(RECONCILE_SLICES)]
+        self._by_shard: dict[str, set[str]] = {shard: set() for shard in SHARDS}
         self._login_by_sid: dict[str, str] = {}
         self._expiries: list[tuple[float, str]] = []
         self._first_expiry_changed = asyncio.Event()
-        self._last_read_failed = False
+        self._unread: set[str] = set()  # logins to read after an outage of the state
         self._tasks: list[BackgroundTask] = []
         self._push: Push  # assigned by `run`
 
@@ -124,7 +125,7 @@ class Lobby:
         """Remove the browser of a login, if there is one."""
         waiting = self._waiting.pop(login_id, None)
         if waiting is not None:
-            self._slices[slice_index(login_id)].discard(login_id)
+            self._by_shard[login_id[0]].discard(login_id)
             del self._login_by_sid[waiting.sid]
             WAITING_BROWSERS.dec()
 
@@ -175,13 +176,20 @@ class Lobby:
         await self._reconcile(list(self._waiting))
 
     async def _reconcile_loop(self) -> None:
-        """Read the logins slice by slice, because a notice may have been lost."""
-        index = 0
-        while True:
+        """Read the changed logins of some shards at a time, because a notice may have been lost."""
+        for turn in itertools.count():
             await asyncio.sleep(RECONCILE_INTERVAL / RECONCILE_SLICES)
-            index = (index + 1) % RECONCILE_SLICES
-            due = self._waiting if self._last_read_failed else self._slices[index]
-            await self._reconcile(list(due))
+            number, part = divmod(turn, RECONCILE_SLICES)
+            shards = SHARDS[part::RECONCILE_SLICES]
+            is_full = number % FULL_ROUND == 0
+            await self._reconcile(await self._changed_in(shards, is_full=is_full))
+
+    async def _changed_in(self, shards: str, *, is_full: bool) -> list[str]:
+        """Return the logins in these shards that may have changed, and those not read before."""
+        changes = await self._reader.take_changes(self._instance, shards)
+        whole = shards if is_full else changes.shards
+        due = self._unread.union(changes.ids, *(self._by_shard[shard] for shard in whole))
+        return [login_id for login_id in due if login_id in self._waiting]
 
     async def _reconcile(self, login_ids: list[str]) -> None:
         """Read the logins and send the events that their browsers have missed."""
@@ -194,9 +202,9 @@ class Lobby:
                 for name, login in (await self._reader.get_changed(known)).items():
                     await self._apply_current(before[name], name, login)
         except BrokerError:
-            self._last_read_failed = True
+            self._unread.update(waiting)  # the state may have lost the changes of all shards
         else:
-            self._last_read_failed = False
+            self._unread.difference_update(login_ids)
 
     async def expire_due(self) -> None:
         """Read every login that should have expired by now and send the event it has led to."""
@@ -277,7 +285,7 @@ class Lobby:
     def _update(self, login_id: str, waiting: WaitingBrowser) -> None:
         """Add or replace the browser of a login and schedule its expiry."""
         if login_id not in self._waiting:
-            self._slices[slice_index(login_id)].add(login_id)
+            self._by_shard[login_id[0]].add(login_id)
             WAITING_BROWSERS.inc()
         self._waiting[login_id] = waiting
         heapq.heappush(self._expiries, (waiting.expires_at, login_id))

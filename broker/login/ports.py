@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from enum import IntEnum
 from typing import NamedTuple, Protocol
 
@@ -81,6 +81,17 @@ class SwapResult(IntEnum):
     """The change is stored and the notice was sent."""
 
 
+class ChangedLogins(NamedTuple):
+    """Logins that may have changed.
+
+    ids: of single logins.
+    shards: each login of these shards may have changed (`infrastructure/sharding.py`).
+    """
+
+    ids: Collection[str]
+    shards: Collection[str]
+
+
 class LoginStore(Protocol):
     """Stores logins at least until `LOGIN_RETENTION` seconds after `expires_at`."""
 
@@ -110,6 +121,13 @@ class LoginStore(Protocol):
         """Return the logins whose version is not the known one; None for a deleted login.
 
         known: versions by login id. A login that has not changed costs little.
+        """
+
+    async def take_changes(self, instance: str, shards: Sequence[str]) -> ChangedLogins:
+        """Return the logins in these shards that were changed with a notice for `instance`.
+
+        Each change is returned once, by the first call after it, whether its notice arrived or
+        not. If the changes of a shard are not known, the whole shard is returned. Raises no error.
         """
 
     async def secure(self, login: Login) -> None:

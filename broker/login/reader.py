@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import structlog
 
@@ -14,7 +14,7 @@ from broker.infrastructure.clock import Clock
 from broker.login.errors import UnknownLogin, UnknownScene
 from broker.login.metrics import login_counter
 from broker.login.model import Login, State
-from broker.login.ports import AuditLog, LoginStore, UserCodes
+from broker.login.ports import AuditLog, ChangedLogins, LoginStore, UserCodes
 
 log = structlog.get_logger()
 
@@ -33,7 +33,7 @@ class LoginReader:
     `get` and `get_changed` return logins in their state at the present time, and None for a
     login that is not stored. The `require` methods return logins as stored, which `swap`
     needs, and raise an error for a login that the caller may not use. Only
-    `record_if_expired` has an effect.
+    `record_if_expired` and `take_changes` have an effect.
     """
 
     def __init__(
@@ -61,6 +61,10 @@ class LoginReader:
         changed = await self._logins.changed(known)
         now = self._clock()
         return {name: login and login.at(now) for name, login in changed.items()}
+
+    async def take_changes(self, instance: str, shards: Sequence[str]) -> ChangedLogins:
+        """Return the logins that may have changed, see `LoginStore.take_changes`."""
+        return await self._logins.take_changes(instance, shards)
 
     async def require(self, login_id: str) -> Login:
         """Raises UnknownLogin for a login that is not stored."""

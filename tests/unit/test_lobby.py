@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
@@ -14,7 +14,9 @@ from broker.errors import Unavailable
 from broker.identity.errors import UnregisteredUser
 from broker.infrastructure.coordination import Bus, Notice
 from broker.infrastructure.notices import NoticeDispatcher
-from broker.login.lobby import HEAP_SLACK, RECONCILE_SLICES, Lobby
+from broker.infrastructure.sharding import SHARDS
+from broker.login.lobby import FULL_ROUND, HEAP_SLACK, RECONCILE_SLICES, Lobby
+from broker.login.ports import ChangedLogins
 from broker.login.service import NewLogin
 from broker.state import StateBackend
 from tests.support.builders import ALICE, FIREFOX, Clock, FixedDirectory, LoginMethods
@@ -406,6 +408,84 @@ async def test_browser_added_during_a_round_waits_one_round(
         for _ in range(RECONCILE_SLICES):
             await turn()
         assert pushes.all() == {(f"late-{number}", "login-scanned")}
+
+
+@pytest.fixture
+def reads(login_service: LoginMethods, monkeypatch: pytest.MonkeyPatch) -> list[set[str]]:
+    """The logins of each read of the state."""
+    reads: list[set[str]] = []
+    changed = login_service.reader.get_changed
+
+    async def recorded(known: Mapping[str, int]) -> object:
+        reads.append(set(known))
+        return await changed(known)
+
+    monkeypatch.setattr(login_service.reader, "get_changed", recorded)
+    return reads
+
+
+def let_changes_be(
+    monkeypatch: pytest.MonkeyPatch, login_service: LoginMethods, changes: ChangedLogins
+) -> None:
+    async def take_changes(instance: str, shards: Sequence[str]) -> ChangedLogins:
+        assert instance == "one"
+        return changes
+
+    monkeypatch.setattr(login_service.reader, "take_changes", take_changes)
+
+
+async def test_only_changed_logins_are_read(
+    lobby: Lobby,
+    login_service: LoginMethods,
+    reads: list[set[str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    logins = [(await begin(login_service)).login for _ in range(3)]
+    for login in logins:
+        lobby.wait(f"tab-{login.id}", login)
+    let_changes_be(monkeypatch, login_service, ChangedLogins([logins[1].id, "unknown"], []))
+
+    await lobby._reconcile(await lobby._changed_in(SHARDS, is_full=False))
+
+    assert reads == [{logins[1].id}]
+
+
+@pytest.mark.parametrize("is_full", [True, False])
+async def test_logins_of_a_whole_shard_are_read(
+    lobby: Lobby,
+    login_service: LoginMethods,
+    reads: list[set[str]],
+    monkeypatch: pytest.MonkeyPatch,
+    is_full: bool,
+) -> None:
+    login = (await begin(login_service)).login
+    lobby.wait("tab", login)
+    shard = login.id[0]
+    other = "A" if shard != "A" else "B"
+    lobby.wait("other", replace(login, id=other + login.id[1:]))
+    let_changes_be(monkeypatch, login_service, ChangedLogins([], [] if is_full else [shard]))
+
+    await lobby._reconcile(await lobby._changed_in(shard, is_full=is_full))
+
+    assert reads == [{login.id}]
+
+
+async def test_all_logins_are_read_in_each_full_round(
+    turn: Turn,
+    running: Lobby,
+    login_service: LoginMethods,
+    reads: list[set[str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An instance of an older version does not tell which logins it changes."""
+    login = (await begin(login_service)).login
+    running.wait("tab", login)
+    let_changes_be(monkeypatch, login_service, ChangedLogins([], []))
+
+    for _ in range(RECONCILE_SLICES * (FULL_ROUND + 1)):
+        await turn()
+
+    assert reads.count({login.id}) == 2
 
 
 async def test_login_missing_from_the_state_counts_as_expired(

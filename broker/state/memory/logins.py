@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from broker.infrastructure.clock import Clock
 from broker.infrastructure.coordination import Notice
 from broker.login.model import Login
-from broker.login.ports import LOGIN_RETENTION, SwapResult
+from broker.login.ports import LOGIN_RETENTION, ChangedLogins, SwapResult
 from broker.state.memory.expiring_map import CAPACITY, ExpiringMap
 
 
@@ -44,6 +44,10 @@ class MemoryLoginStore:
             for login_id, login in stored.items()
             if login is None or login.version != known[login_id]
         }
+
+    async def take_changes(self, instance: str, shards: Sequence[str]) -> ChangedLogins:
+        """Changes are not kept: reading all logins costs no request."""
+        return ChangedLogins(ids=(), shards=shards)
 
     async def secure(self, login: Login) -> None:
         """Do nothing: there is no replica."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 
 from msgspec.structs import replace
@@ -26,8 +26,9 @@ from broker.infrastructure.redis.channels import channel_name, encode_notice
 from broker.infrastructure.redis.scripts import CommandPart, script
 from broker.infrastructure.sharding import shard_of
 from broker.login.model import REDEEM_LIFETIME, REDELIVERY_LIFETIME, Login, State
-from broker.login.ports import LOGIN_RETENTION, SwapResult
+from broker.login.ports import LOGIN_RETENTION, ChangedLogins, SwapResult
 from broker.state.redis.encoding import decode_or_none, ttl_milliseconds
+from broker.state.redis.login_changes import RedisLoginChanges, changes_key
 from broker.state.redis.replication import WAIT_MS
 
 SWAP_RESULTS = tuple(SwapResult)
@@ -62,12 +63,19 @@ if not stored or string.sub(stored, 1, #ARGV[1]) ~= ARGV[1] then
   return 0
 end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
-if not ARGV[4] or type(redis.pcall('PUBLISH', ARGV[4], ARGV[5])) ~= 'number' then
+if KEYS[2] and redis.pcall('EXISTS', KEYS[2]) == 1 then
+  redis.pcall('SADD', KEYS[2], ARGV[4])
+end
+if not ARGV[5] or type(redis.pcall('PUBLISH', ARGV[5], ARGV[6])) ~= 'number' then
   return 1
 end
 return 2
 """)
-"""Returns a value of `SwapResult`. If PUBLISH is refused, the change stays stored."""
+"""Returns a value of `SwapResult`. If a later command is refused, the change stays stored.
+
+KEYS[2], ARGV[4]: the changes of the instance to notify (`login_changes.py`), and the login's id.
+Without the set, the instance reads all logins of the shard.
+"""
 
 TOUCH = """
 local stored = redis.call('GET', KEYS[1])
@@ -104,6 +112,7 @@ class RedisLoginStore:
         self._clock = clock
         self._replicas = replicas
         self._publishes = publishes
+        self._changes = RedisLoginChanges(redis)
 
     async def add(self, login: Login) -> None:
         keys = [_login_key(login.id), _scene_key(login.scene)]
@@ -118,18 +127,25 @@ class RedisLoginStore:
         return self._decode(await self._redis.run(BY_SCENE, [_scene_key(scene)], prefix))
 
     async def swap(self, before: Login, after: Login, notice: Notice | None = None) -> SwapResult:
-        publish_args: tuple[CommandPart, ...] = ()
-        if notice is not None and self._publishes:
-            publish_args = (channel_name(before.instance), encode_notice(notice))
+        keys = [_login_key(before.id)]
+        notice_args: tuple[CommandPart, ...] = ()
+        if notice is not None:
+            keys.append(changes_key(before.id[:1], before.instance))
+            notice_args = (before.id,)
+            if self._publishes:
+                notice_args += (channel_name(before.instance), encode_notice(notice))
         result = await self._redis.run(
             SWAP,
-            [_login_key(before.id)],
+            keys,
             _version_prefix(before.version),
             _encode(after),
             self._ttl(max(before.expires_at, after.expires_at)),
-            *publish_args,
+            *notice_args,
         )
         return SWAP_RESULTS[result]
+
+    async def take_changes(self, instance: str, shards: Sequence[str]) -> ChangedLogins:
+        return await self._changes.take(instance, shards)
 
     async def changed(self, known: Mapping[str, int]) -> dict[str, Login | None]:
         by_shard: defaultdict[str, list[str]] = defaultdict(list)
