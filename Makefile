@@ -152,7 +152,7 @@ clean: ## remove everything that the targets created
 system: # The programs that the tests start. Nothing is installed if none is missing.
 	@tools/need chromium-headless-shell:chromium-headless-shell \
 		node:nodejs npm:npm libatomic.so.1:libatomic1 \
-		redis-server:redis-server nginx:nginx-light ip:iproute2 sqlite3:sqlite3 \
+		redis-server:redis-server nginx:nginx-light ip:iproute2 sqlite3:sqlite3 curl:curl \
 		/usr/lib/*/faketime/libfaketime.so.1:libfaketime \
 		/usr/lib/postgresql/*/bin/postgres:postgresql systemd-analyze:systemd \
 		promtool:prometheus /usr/sbin/pgbouncer:pgbouncer /usr/sbin/apache2:apache2 \

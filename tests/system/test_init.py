@@ -30,6 +30,7 @@ from tests.support.commands import LIMIT, call, serving
 from tests.support.deployment import DEPLOY
 from tests.support.environment import ROOT, free_port, need
 from tests.support.logins import logs_in
+from tests.support.servers.proxies import packaged_program
 
 PAGE = (ROOT / "docs" / "deploy.md").read_text()
 
@@ -133,7 +134,7 @@ def test_caddy_accepts_its_file(tmp_path: Path, host: str, run_by: str) -> None:
     (tmp_path / "Caddyfile").write_text(text["Caddyfile"])
 
     done = subprocess.run(
-        [need("caddy"), "validate", "--config", tmp_path / "Caddyfile"],
+        [packaged_program("caddy"), "validate", "--config", tmp_path / "Caddyfile"],
         env={**os.environ, "HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path)},
         capture_output=True,
         text=True,
