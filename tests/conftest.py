@@ -16,6 +16,7 @@ import pytest_asyncio
 import stamina
 import structlog
 from aiohttp.web_protocol import RequestHandler
+from hypothesis import HealthCheck, settings
 from jwt.algorithms import RSAAlgorithm
 
 from broker.app import build
@@ -47,7 +48,7 @@ from tests.support.builders import (
     StartBroker,
     codes_of,
 )
-from tests.support.environment import free_port
+from tests.support.environment import CI, free_port
 from tests.support.loop_clock import LoopClock, replaced_clock
 from tests.support.records import database_of
 from tests.support.servers.postgres import PostgresServer, running_postgres
@@ -73,6 +74,10 @@ if TYPE_CHECKING:
     from playwright.async_api import Browser
 
 ENGINE = f"{PREFIX}ENGINE"
+
+settings.register_profile("any load", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+if not CI:  # in CI, Hypothesis has such a profile itself
+    settings.load_profile("any load")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
