@@ -26,6 +26,7 @@ from tests.support.clients import (
     SocketPhone,
 )
 from tests.support.environment import free_port
+from tests.support.general_paths import use_general_paths
 from tests.support.logins import secret_of
 from tests.support.loop_clock import LoopClock
 from tests.support.nginx import nginx_before
@@ -44,18 +45,22 @@ class Deployment(NamedTuple):
     """The number of instances, whether nginx is in front of them, and the client.
 
     One instance stores its state in memory. Several instances share a Valkey.
+    general: whether no message takes a short path.
     """
 
     instances: int
     nginx: bool
     client: str
+    general: bool = False
 
     def __str__(self) -> str:
-        return f"{self.instances}{'-behind-nginx' if self.nginx else ''}-{self.client}"
+        front = "-behind-nginx" if self.nginx else ""
+        return f"{self.instances}{front}-{self.client}{'-general' if self.general else ''}"
 
 
 DEPLOYMENTS = [
     *(Deployment(1, False, client) for client in BROWSERS),
+    Deployment(1, False, "js-websocket", general=True),
     Deployment(2, False, "js-websocket"),
     Deployment(2, True, "js-default"),
     Deployment(4, True, "js-default"),
@@ -83,13 +88,19 @@ def deployment(request: pytest.FixtureRequest) -> Deployment:
 
 @pytest.fixture
 async def start_broker(
-    deployment: Deployment, start_broker: StartBroker, engines: Engines, tmp_path: Path
+    deployment: Deployment,
+    start_broker: StartBroker,
+    engines: Engines,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[StartBroker]:
     """Start one or several brokers.
 
     Without nginx, browsers connect to the first broker and phones to the last.
     nginx selects the broker of a browser by address, and that of a phone in turn.
     """
+    if deployment.general:
+        use_general_paths(monkeypatch)
     async with AsyncExitStack() as stack:
 
         async def start(directory: Directory | None = None, **changes: object) -> RunningBroker:

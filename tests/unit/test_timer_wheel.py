@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from broker.infrastructure.background import TASK_FAILURES
-from broker.infrastructure.transport.engineio.timer_wheel import BATCH_SIZE, NO_SLOT, TimerWheel
+from broker.infrastructure.transport.timer_wheel import BATCH_SIZE, NO_SLOT, TimerWheel
 from tests.support.loop_clock import LoopClock
 
 TICK = 1 / 64

@@ -17,6 +17,7 @@ from aiohttp import web
 from broker.infrastructure.runtime.http_runner import Runner
 from broker.infrastructure.runtime.listening import ListenAddress, PortInUse, open_sockets, url_of
 from broker.infrastructure.runtime.signals import on_shutdown_signal
+from broker.infrastructure.transport.timer_wheel import TimerWheel
 from broker.infrastructure.transport.websocket.acceptor import (
     UPGRADE_HANDLER,
     UpgradeAcceptor,
@@ -37,6 +38,9 @@ within 10 seconds, which is what Docker allows."""
 IDLE_TIMEOUT = 30.0
 """Seconds for the headers of a request, and between two requests of a connection. aiohttp's
 default is an hour. A proxy should close idle connections earlier."""
+
+IDLE_TICKS = 30
+"""Ticks in `IDLE_TIMEOUT`. An idle connection is closed up to one tick later."""
 
 
 READY_INTERVAL = 0.02
@@ -194,7 +198,9 @@ class UpgradeSite(web.BaseSite):
         super().__init__(runner)
         self._listener = listener
         self._on_upgrade = on_upgrade
-        self._pending: set[UpgradeAcceptor] = set()
+        self._idle: TimerWheel[UpgradeAcceptor] = TimerWheel(
+            tick=IDLE_TIMEOUT / IDLE_TICKS, horizon=IDLE_TIMEOUT, on_timeout=UpgradeAcceptor.close
+        )
 
     @property
     def name(self) -> str:
@@ -209,13 +215,14 @@ class UpgradeSite(web.BaseSite):
     async def stop(self) -> None:
         await _stop_accepting(self._listener)
         await super().stop()
-        for acceptor in [*self._pending]:
+        self._idle.stop()
+        for acceptor in self._idle:
             acceptor.close()
 
     def _make_acceptor(self) -> UpgradeAcceptor:
         http_server = self._runner.server
         assert http_server is not None
-        return UpgradeAcceptor(self._on_upgrade, http_server, IDLE_TIMEOUT, self._pending)
+        return UpgradeAcceptor(self._on_upgrade, http_server, IDLE_TIMEOUT, self._idle)
 
 
 def _site(runner: web.AppRunner, site: Site, listener: socket.socket) -> web.BaseSite:

@@ -9,6 +9,7 @@ settings.py    the engine, and limits of what clients send
 compat.py      private names of other packages that the above use
 rate_limit.py  limits what a socket and an address send
 step_queue.py  shares the event loop between connections that send much
+timer_wheel.py  one timer for many objects
 
 `websocket` imports no other folder, `engineio` imports `websocket`, `socketio` imports both.
 """

@@ -7,7 +7,6 @@ sessions.py       the protocol of a session, and a session over a WebSocket
 polling.py        a session over long polling
 upgrade.py        moves a session from long polling to a WebSocket
 heartbeat.py      PINGs, and time limits of sessions
-timer_wheel.py    one timer for all sessions
 inbox.py          handles the messages of each session in order
 packets.py        packets
 bodies.py         bodies of polling requests

@@ -19,7 +19,7 @@ from broker.infrastructure.transport.engineio.sessions import (
     EngineIOSession,
     HeartbeatPhase,
 )
-from broker.infrastructure.transport.engineio.timer_wheel import TimerWheel
+from broker.infrastructure.transport.timer_wheel import TimerWheel
 from broker.infrastructure.transport.websocket import frames
 
 JOIN_TIMEOUT = 5.0

@@ -7,6 +7,7 @@ gets an `EngineIOWebSocket` as its protocol, and aiohttp no longer has it.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -37,6 +38,9 @@ from broker.infrastructure.transport.websocket.handshake import (
     is_websocket_handshake,
 )
 
+SID_BYTES = 15
+"""Random bytes of a sid. The sid of a polling session is a secret."""
+
 
 class EngineIOServer(engineio.AsyncServer):  # type: ignore[misc]  # python-engineio has no types
     """A subclass of python-engineio's server that replaces its sessions and its transports.
@@ -62,6 +66,8 @@ class EngineIOServer(engineio.AsyncServer):  # type: ignore[misc]  # python-engi
         )
         self.sockets = self.sessions.by_sid
         self._paths: set[str] = set()
+        self._open_websocket = self._open_packet([])
+        self._open_polling = self._open_packet(self._offered_upgrades())
         self._rules = RequestRules(
             is_origin_allowed=is_origin_allowed, transports=self.transports, sids=self.sockets
         )
@@ -74,6 +80,10 @@ class EngineIOServer(engineio.AsyncServer):  # type: ignore[misc]  # python-engi
         self._paths.add(path)
         app.router.add_route("*", path, self.handle_request)
         app[UPGRADE_HANDLER] = self.accept_upgrade
+
+    def generate_id(self) -> str:
+        """Return a new sid, of a session or of a socket in a namespace."""
+        return os.urandom(SID_BYTES).hex()
 
     def transport(self, sid: str) -> str:
         return "polling" if isinstance(self.sockets.get(sid), PollingSession) else "websocket"
@@ -168,7 +178,7 @@ class EngineIOServer(engineio.AsyncServer):  # type: ignore[misc]  # python-engi
         self, request: HTTPRequest, transport: asyncio.Transport, early_data: bytes
     ) -> None:
         websocket = EngineIOWebSocket(self.sessions, self.generate_id(), transport)
-        greeting = frames.build_message(self._open_packet(websocket.sid, upgrades=[]))
+        greeting = frames.build_message(self._open_websocket % websocket.sid)
         websocket.start(request, early_data, greeting)
         self.sessions.start(websocket, request)
 
@@ -176,7 +186,7 @@ class EngineIOServer(engineio.AsyncServer):  # type: ignore[misc]  # python-engi
         sid = request.query.get("sid")
         if sid is None:
             polling = PollingSession(self.sessions, self.generate_id())
-            polling.send(self._open_packet(polling.sid, upgrades=self._offered_upgrades()))
+            polling.send(self._open_polling % polling.sid)
             if not self.sessions.start(polling, request):
                 raise TooManyPackets
             return text_response(await polling.poll(), headers)
@@ -208,9 +218,10 @@ class EngineIOServer(engineio.AsyncServer):  # type: ignore[misc]  # python-engi
         await self.sessions.inboxes.wait_until_handled(session.sid)  # slows the client's POSTs down
         return text_response("ok", headers)
 
-    def _open_packet(self, sid: str, upgrades: list[str]) -> str:
+    def _open_packet(self, upgrades: list[str]) -> str:
+        """Return the first packet of a session, with `%s` in place of its sid."""
         handshake = {
-            "sid": sid,
+            "sid": "%s",
             "upgrades": upgrades,
             "pingInterval": round(self.ping_interval * 1000),
             "pingTimeout": round(self.ping_timeout * 1000),

@@ -11,7 +11,12 @@ from socketio import packet
 from broker.infrastructure.transport.engineio.server import EngineIOServer
 from broker.infrastructure.transport.rate_limit import TransportRateLimiter
 from broker.infrastructure.transport.socketio.rooms import RoomManager
-from broker.infrastructure.transport.socketio.server import SocketIOServer, silent_logger
+from broker.infrastructure.transport.socketio.server import (
+    ConnectionRefused,
+    SocketIOServer,
+    silent_logger,
+)
+from broker.infrastructure.transport.socketio.text_events import build_connect
 
 
 class NativeServer(SocketIOServer):
@@ -55,19 +60,46 @@ class NativeServer(SocketIOServer):
 
     async def _handle_connect(self, eio_sid: str, namespace: str | None, data: Any) -> None:
         name = namespace or "/"
-        is_known = name in self.handlers or name in self.namespace_handlers
-        if is_known and self.manager.sid_from_eio_sid(eio_sid, name) is None:
-            await super()._handle_connect(eio_sid, namespace, data)
+        if name not in self.handlers:
+            await self._refuse(eio_sid, name, {"message": "Invalid namespace"})
             return
-        # The protocol requires an object here; python-socketio sends a string.
-        error = {"message": "Already connected" if is_known else "Invalid namespace"}
-        await self._send_packet(
-            eio_sid, self.packet_class(packet.CONNECT_ERROR, data=error, namespace=name)
-        )
+        sid = await self.manager.pre_connect(eio_sid, name)
+        if sid is None:
+            await self._refuse(eio_sid, name, {"message": "Already connected"})
+            return
+        try:
+            await self._trigger_event("connect", name, sid, self.environ[eio_sid], data or None)
+        except ConnectionRefused as refusal:
+            await self._refuse(eio_sid, name, refusal.error_args)
+            self.manager.basic_disconnect(sid, name)
+        else:
+            self.eio.send_now([eio_sid], [build_connect(name, sid)])
+            await self.manager.connect(sid, name)
+
+    async def _refuse(self, eio_sid: str, namespace: str, error: Any) -> None:
+        refusal = self.packet_class(packet.CONNECT_ERROR, data=error, namespace=namespace)
+        await self._send_packet(eio_sid, refusal)
 
     async def _handle_disconnect(
         self, eio_sid: str, namespace: str, reason: str | None = None
     ) -> None:
-        await super()._handle_disconnect(eio_sid, namespace, reason)
+        name = namespace or "/"
+        sid = self.manager.sid_from_eio_sid(eio_sid, name)
+        if sid is not None:
+            await self._leave(sid, name, reason or self.reason.CLIENT_DISCONNECT)
         if not self.has_joined(eio_sid):
             self.eio.start_join_timer(eio_sid)
+
+    async def _handle_eio_disconnect(self, eio_sid: str, reason: str) -> None:
+        self._binary_packet.pop(eio_sid, None)
+        for namespace in list(self.manager.get_namespaces()):
+            sid = self.manager.sid_from_eio_sid(eio_sid, namespace)
+            if sid is not None:
+                await self._leave(sid, namespace, reason)
+        self.environ.pop(eio_sid, None)
+
+    async def _leave(self, sid: str, namespace: str, reason: str) -> None:
+        if self.manager.is_connected(sid, namespace):
+            self.manager.pre_disconnect(sid, namespace)
+            await self._trigger_event("disconnect", namespace, sid, reason)
+        self.manager.basic_disconnect(sid, namespace)

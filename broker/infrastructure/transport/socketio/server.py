@@ -22,6 +22,7 @@ from broker.infrastructure.codec import decode, encode
 from broker.infrastructure.transport.socketio.text_events import (
     TextEvent,
     build_ack,
+    parse_connect,
     parse_event,
 )
 
@@ -161,12 +162,14 @@ class SocketIOServer(socketio.AsyncServer):  # type: ignore[misc]  # python-sock
             return  # the server closes, or the client sent it before it received the close
         self._in_progress += 1
         try:
-            event = None if self._binary else parse_event(data)
-            if event is not None and len(event.namespace) <= NAMESPACE_MAX:
-                await self._handle_text_event(eio_sid, event)
-            else:
+            packet = None if self._binary else parse_event(data) or parse_connect(data)
+            if packet is None or len(packet.namespace) > NAMESPACE_MAX:
                 self.check_packet(eio_sid, data)
                 await super()._handle_eio_message(eio_sid, data)
+            elif isinstance(packet, TextEvent):
+                await self._handle_text_event(eio_sid, packet)
+            else:
+                await self._handle_connect(eio_sid, packet.namespace, packet.data)
         except Exception:  # whatever the cause, the socket is closed
             await self.eio.disconnect(eio_sid)
         finally:

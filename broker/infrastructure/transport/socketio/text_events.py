@@ -1,7 +1,6 @@
-"""Events without attachments, read, acknowledged and sent without python-socketio's packets.
+"""CONNECT, and events without attachments, read and sent without python-socketio's packets.
 
-They are nearly all messages. python-socketio reads the others, and an event whose head is
-unusual.
+They are nearly all messages. python-socketio reads the others, and those whose head is unusual.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from typing import Any, NamedTuple
 
 from broker.infrastructure.codec import decode, encode
 
-EVENT, ACK = "2", "3"
+CONNECT, EVENT, ACK = "0", "2", "3"
 """Packet types (Socket.IO protocol v5)."""
 
 ID_DIGITS_MAX = 18
@@ -19,6 +18,16 @@ ID_DIGITS_MAX = 18
 
 HEAD = re.compile(rf"{EVENT}(?:(/[^,?]*),)?([0-9]{{0,{ID_DIGITS_MAX}}})(?=\[)")
 """The packet's type, the namespace unless it is `/`, and the acknowledgement id if there is one."""
+
+CONNECT_HEAD = re.compile(rf"{CONNECT}(?:(/[^,?]*),)?(?=\{{|\Z)")
+"""The packet's type, and the namespace unless it is `/`. Data follows, or nothing."""
+
+
+class TextConnect(NamedTuple):
+    """namespace: as in the packet. data: what the client sent; None if there is none."""
+
+    namespace: str
+    data: Any
 
 
 class TextEvent(NamedTuple):
@@ -43,6 +52,23 @@ def parse_event(message: object) -> TextEvent | None:
     namespace, ack_id = head.groups()
     data = decode(head.string[head.end() :])
     return TextEvent(namespace or "/", int(ack_id) if ack_id else None, data)
+
+
+def parse_connect(message: object) -> TextConnect | None:
+    """Return the CONNECT packet, or None for a message that python-socketio must read.
+
+    Raises ValueError or RecursionError if its data is not JSON.
+    """
+    head = CONNECT_HEAD.match(message) if isinstance(message, str) else None
+    if head is None:
+        return None
+    data = head.string[head.end() :]
+    return TextConnect(head[1] or "/", decode(data) if data else None)
+
+
+def build_connect(namespace: str, sid: str) -> str:
+    """Return the packet that accepts a CONNECT."""
+    return f"{CONNECT}{_prefix(namespace)}{encode({'sid': sid}).decode()}"
 
 
 def build_ack(event: TextEvent, answer: object) -> str:

@@ -18,12 +18,17 @@ from typing import Any, NamedTuple
 
 from aiohttp import web
 from aiohttp.base_protocol import BaseProtocol
-from aiohttp.http import HttpProcessingError, HttpRequestParser
+from aiohttp.http import HttpProcessingError, HttpRequestParser, RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD
 from multidict import CIMultiDictProxy
 
+from broker.infrastructure.transport.timer_wheel import NO_SLOT, TimerWheel
+
 HEADERS_MAX_BYTES = 8190
 """Limit of a handshake's headers together. aiohttp has the same limit for one header."""
+
+TARGETS_MAX = 64
+"""Most targets in memory."""
 
 
 class UpgradeRequest(NamedTuple):
@@ -51,31 +56,32 @@ UPGRADE_HANDLER: web.AppKey[UpgradeHandler] = web.AppKey("upgrade_handler", Call
 class UpgradeAcceptor(asyncio.Protocol):
     """A new connection until its first data.
 
-    fallback: creates aiohttp's protocol.  idle_timeout: seconds to the first data.
-    idle_connections: contains this object until then.
+    fallback: creates aiohttp's protocol.
+    idle: the connections that have sent nothing. It closes them after `idle_timeout` seconds.
     """
 
-    __slots__ = ("_fallback", "_idle_connections", "_timer", "_transport", "_upgrade_handler")
+    __slots__ = ("_fallback", "_idle", "_idle_timeout", "_transport", "_upgrade_handler", "slot")
 
     def __init__(
         self,
         upgrade_handler: UpgradeHandler,
         fallback: Callable[[], asyncio.Protocol],
         idle_timeout: float,
-        idle_connections: set[UpgradeAcceptor],
+        idle: TimerWheel[UpgradeAcceptor],
     ) -> None:
         self._upgrade_handler = upgrade_handler
         self._fallback = fallback
+        self._idle_timeout = idle_timeout
+        self._idle = idle
         self._transport: Any = None
-        self._idle_connections = idle_connections
-        self._timer = asyncio.get_running_loop().call_later(idle_timeout, self.close)
+        self.slot = NO_SLOT
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
-        self._idle_connections.add(self)
+        self._idle.schedule(self, self._idle_timeout)
 
     def data_received(self, data: bytes) -> None:
-        self._stop_waiting()
+        self._idle.cancel(self)
         request = parse_upgrade(data, self._transport)
         if request is None or not self._upgrade_handler(request):
             protocol = self._fallback()
@@ -84,15 +90,36 @@ class UpgradeAcceptor(asyncio.Protocol):
             protocol.data_received(data)
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._stop_waiting()
+        self._idle.cancel(self)
 
     def close(self) -> None:
         """Close the connection, which has sent nothing."""
         self._transport.close()
 
-    def _stop_waiting(self) -> None:
-        self._timer.cancel()
-        self._idle_connections.discard(self)
+
+class RequestTarget(NamedTuple):
+    """The path and the query of a request."""
+
+    path: str
+    query: Mapping[str, str]
+
+
+class RecentTargets:
+    """The targets of recent requests, parsed. Nearly all clients send the same one."""
+
+    def __init__(self) -> None:
+        self._parsed: dict[str, RequestTarget] = {}
+
+    def parse(self, message: RawRequestMessage) -> RequestTarget:
+        target = self._parsed.get(message.path)
+        if target is None:
+            if len(self._parsed) >= TARGETS_MAX:
+                self._parsed.clear()
+            target = self._parsed[message.path] = RequestTarget(message.url.path, message.url.query)
+        return target
+
+
+_recent_targets = RecentTargets()
 
 
 def parse_upgrade(data: bytes, transport: asyncio.Transport) -> UpgradeRequest | None:
@@ -112,8 +139,7 @@ def parse_upgrade(data: bytes, transport: asyncio.Transport) -> UpgradeRequest |
     peer = transport.get_extra_info("peername")
     return UpgradeRequest(
         message.method,
-        message.url.path,
-        message.url.query,
+        *_recent_targets.parse(message),
         message.headers,
         str(peer[0]) if peer else None,
         transport,

@@ -1,7 +1,7 @@
-"""One timer for all sessions, with the precision of a tick.
+"""One timer for many objects, such as sessions, with the precision of a tick.
 
-A timer for each session would cost an object, an entry in the event loop's heap, and a
-cancellation for each heartbeat. Here a session is in the set of its slot. Each tick, one call
+A timer for each object would cost an object, an entry in the event loop's heap, and a
+cancellation for each heartbeat. Here an object is in the set of its slot. Each tick, one call
 of the event loop takes the entries of the next slot.
 """
 
@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Generic, Protocol, TypeVar
 
 from broker.infrastructure.background import report
@@ -48,6 +49,9 @@ class TimerWheel(Generic[T]):
 
     def __len__(self) -> int:
         return len(self._due) + sum(map(len, self._slots))
+
+    def __iter__(self) -> Iterator[T]:
+        return chain(self._due, *self._slots)
 
     def schedule(self, entry: T, delay: float) -> None:
         """Set the entry's only timeout to `delay` seconds from now."""
