@@ -33,7 +33,7 @@ def build_operators(
         return None
 
     async def is_active(access_token: VerifiedAccessToken) -> bool:
-        app = await backends.apps.get(ADMIN_APP)
+        app = backends.apps.get(ADMIN_APP)
         families = services.oidc_services.families
         return app is not None and await families.is_active(access_token, app)
 

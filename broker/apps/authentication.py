@@ -95,7 +95,7 @@ class AppAuthenticator:
             self._check_secret(credentials)
         assert operation.parse is not None
         body = operation.parse(await operation.read(http))
-        app = await self._app_of(credentials, body)
+        app = self._app_of(credentials, body)
         return await operation.handler(app, body, **http.match_info)
 
     def _check_secret(self, credentials: AppCredentials) -> None:
@@ -107,13 +107,13 @@ class AppAuthenticator:
         if not is_right:
             raise InvalidAppCredentials
 
-    async def _app_of(self, credentials: AppCredentials, body: AppScopedRequest) -> App:
+    def _app_of(self, credentials: AppCredentials, body: AppScopedRequest) -> App:
         if credentials.app is not None and body.app not in (None, credentials.app):
             raise InvalidRequest("app: the credentials are another app's")
         name = credentials.app or body.app
         if name is None:
             raise InvalidRequest("app: required with the admin token")
-        app = await self._apps.get(name)
+        app = self._apps.get(name)
         if app is None:
             raise UnknownApp(name)
         return app

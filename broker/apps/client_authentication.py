@@ -123,14 +123,14 @@ class ClientAuthenticator:
         """
         payload = await operation.read(http)
         assert isinstance(payload, Mapping), "these endpoints take forms"
-        client = await self._client(http, payload)
+        client = self._client(http, payload)
         return await operation.call(client, payload=payload)
 
-    async def _client(self, http: web.Request, form: Mapping[str, object]) -> Client:
+    def _client(self, http: web.Request, form: Mapping[str, object]) -> Client:
         caller = self._addresses.caller(http)
         with self._failures.counting_failures(caller.ip):
             credentials = read_client_credentials(http.headers.get(hdrs.AUTHORIZATION), form)
-            app = await authorize_origin(self._apps, credentials.app, caller.origin)
+            app = authorize_origin(self._apps, credentials.app, caller.origin)
             if not credentials.secret:
                 return Client(app, False, caller)
             if app.client_type == "public" or not self._secrets.is_api_secret(*credentials):

@@ -33,12 +33,12 @@ class OriginPolicy:
         return allowed
 
 
-async def authorize_origin(apps: Apps, app_id: str, origin: str | None) -> App:
+def authorize_origin(apps: Apps, app_id: str, origin: str | None) -> App:
     """Return the app if it allows `origin`, or if `origin` is None (not a page).
 
     Raises UnknownApp or OriginNotAllowed.
     """
-    app = await apps.get(app_id)
+    app = apps.get(app_id)
     if app is None:
         raise UnknownApp(app_id)
     if origin is not None and origin not in app.origins:

@@ -11,7 +11,7 @@ from broker.apps.model import App, AppRecord
 class Apps(Protocol):
     """Reads apps."""
 
-    async def get(self, app_id: str) -> App | None:
+    def get(self, app_id: str) -> App | None:
         """Return the app, or None if it does not exist."""
 
     def with_pool(self) -> Collection[App]:

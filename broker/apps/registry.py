@@ -21,10 +21,10 @@ class AppRegistry:
         self._recorded_origins: frozenset[str] = frozenset()
         self._origins = self._settings_origins
 
-    async def get(self, app_id: str) -> App | None:
+    def get(self, app_id: str) -> App | None:
         app = self._apps.get(app_id)
         if app is None and self._recorded is not None:
-            return await self._recorded.get(app_id)
+            return self._recorded.get(app_id)
         return app
 
     def with_pool(self) -> Collection[App]:

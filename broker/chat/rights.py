@@ -23,7 +23,7 @@ class Rights:
 
         Raises ChatDenied, UnknownRoom, AdmissionUnavailable or ChatDisabled.
         """
-        app = await self._app(connection)
+        app = self._app(connection)
         applicant = Applicant(connection.person.subject, connection.session.openid)
         if not target.peer:
             return await self._admission.admit(app, target.key.name, applicant)
@@ -40,8 +40,8 @@ class Rights:
         if target.key.name not in connection.rooms:
             raise NotAMember
 
-    async def _app(self, connection: Connection) -> App:
-        app = await self._apps.get(connection.session.app)
+    def _app(self, connection: Connection) -> App:
+        app = self._apps.get(connection.session.app)
         if app is None or app.incarnation != connection.session.incarnation:
             raise ChatDisabled
         return app

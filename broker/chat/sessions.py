@@ -62,7 +62,7 @@ class ChatSessions:
         verified = self._issuer.verify_access_token(token)
         if verified.client_id not in verified.audience or app_id not in (None, verified.client_id):
             raise InvalidToken
-        app = await self._app(verified.client_id, origin)
+        app = self._app(verified.client_id, origin)
         if verified.incarnation != app.incarnation:
             raise InvalidToken
         grant = await self._grants.find(verified, app)
@@ -71,7 +71,7 @@ class ChatSessions:
     async def open_by_phone(self, token: SessionToken, origin: str | None) -> Connection:
         """Open a session that ends with the phone's. Raises InvalidSession and others."""
         session = await self._sessions.check(token)
-        app = await self._app(session.phone.app, origin)
+        app = self._app(session.phone.app, origin)
         profile = await self._sessions.profile(session)
         if profile is None:
             raise UnregisteredUser
@@ -92,7 +92,7 @@ class ChatSessions:
         session = await self._store.find(key.shard, key.secret_hash)
         if session is None:
             raise InvalidResume
-        app = await self._app(session.app, origin)
+        app = self._app(session.app, origin)
         if app.incarnation != session.incarnation or not await self.is_active(session):
             await self._store.end(key.shard, key.secret_hash)
             raise InvalidResume
@@ -112,9 +112,9 @@ class ChatSessions:
         phone_session = session.phone_session
         return not phone_session or await self._sessions.find(phone_session) is not None
 
-    async def is_served(self, session: ChatSession) -> bool:
+    def is_served(self, session: ChatSession) -> bool:
         """Return whether the app still has chat rooms."""
-        app = await self._apps.get(session.app)
+        app = self._apps.get(session.app)
         return app is not None and app.incarnation == session.incarnation and app.rooms != NO_ROOMS
 
     async def extend(self, connection: Connection) -> None:
@@ -132,8 +132,8 @@ class ChatSessions:
     async def end(self, connection: Connection) -> None:
         await self._store.end(connection.session_key.shard, connection.session_key.secret_hash)
 
-    async def _app(self, app_id: str, origin: str | None) -> App:
-        app = await authorize_origin(self._apps, app_id, origin)
+    def _app(self, app_id: str, origin: str | None) -> App:
+        app = authorize_origin(self._apps, app_id, origin)
         if app.rooms == NO_ROOMS:
             raise ChatDisabled
         return app

@@ -69,7 +69,7 @@ class SessionWatch:
             if not await self._sessions.is_active(connection.session):
                 await self._sessions.end(connection)
                 await self._close(connection, "session_ended")
-            elif not await self._sessions.is_served(connection.session):
+            elif not self._sessions.is_served(connection.session):
                 await self._close(connection, "room_closed")
             else:
                 await self._sessions.extend(connection)

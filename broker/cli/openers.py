@@ -51,7 +51,7 @@ async def open_app_provider(
     operators.
     """
     apps = open_apps(settings, records)
-    app = await apps.get(app_id)
+    app = apps.get(app_id)
     if app is None:
         raise UnknownApp(app_id)
     providers = open_provider_registry(settings, apps, records)

@@ -117,5 +117,5 @@ async def verify(settings: Settings, app: str, records: Records) -> list[CodeDef
 
 async def _key(settings: Settings, records: Records, app: str) -> str:
     """Return the key of an app.  The key of a removed app is what `pool status` prints."""
-    found = await open_apps(settings, records).get(app)
+    found = open_apps(settings, records).get(app)
     return app if found is None else found.key

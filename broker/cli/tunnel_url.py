@@ -20,7 +20,7 @@ async def print_verification(settings: Settings, records: Records, app_id: str) 
 
     records: they are open.
     """
-    app = await open_apps(settings, records).get(app_id)
+    app = open_apps(settings, records).get(app_id)
     if app is None or app.tunnel_url is None:
         return
     try:

@@ -82,7 +82,7 @@ class HolderAuthenticator:
     async def _call_for_phone(
         self, http: web.Request, operation: Operation, session: Session, **path: str
     ) -> object:
-        app = await self._apps.get(session.phone.app)
+        app = self._apps.get(session.phone.app)
         if app is None:
             raise InvalidSession
         owner = phone_owner(app, session.phone)

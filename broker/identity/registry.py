@@ -84,21 +84,21 @@ class ProviderRegistry:
         Raises ProviderUnavailable if its account cannot be used, and SecretDecryptionFailed if
         the secret of the account cannot be decrypted.
         """
-        owner = await self.account_owner(app)
+        owner = self.account_owner(app)
         cached = self._cached.get(owner.id)
         if cached is None or cached.app is not owner:
             async with self._lock:
                 cached = await self._refresh(owner)
         return cached.provider
 
-    async def account_owner(self, app: App) -> App:
+    def account_owner(self, app: App) -> App:
         """Return the app whose phones scan the codes of `app`: its `phone_app`, or itself.
 
         Raises ProviderUnavailable if there is no such app.
         """
         if not app.phone_app or app.phone_app == app.id:
             return app
-        owner = await self._apps.get(app.phone_app)
+        owner = self._apps.get(app.phone_app)
         if owner is None:
             raise ProviderUnavailable(
                 f"the phone_app {app.phone_app!r} of the app {app.id} does not exist",
@@ -116,7 +116,7 @@ class ProviderRegistry:
                 self._logged[app.id] = app
             raise
         cached = self._cached[app.id] = CachedProvider(app, account, provider)
-        await self._close_unused()
+        self._close_unused()
         return cached
 
     def _account(self, app: App) -> ProviderAccount:
@@ -145,10 +145,10 @@ class ProviderRegistry:
             self._providers[account] = provider
         return provider
 
-    async def _close_unused(self) -> None:
+    def _close_unused(self) -> None:
         """Schedule the closing of providers whose account no app has any longer."""
         for app_id in [*self._cached]:
-            if await self._apps.get(app_id) is None:
+            if self._apps.get(app_id) is None:
                 del self._cached[app_id]
         needed = {*self._defaults.values(), *(cached.account for cached in self._cached.values())}
         for account in self._providers.keys() - needed:

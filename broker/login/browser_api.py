@@ -181,7 +181,7 @@ class LoginBrowserAPI:
         if event.flag:
             payload[event.flag] = True
         name = event.sent_as or event.name
-        app = await self._apps.get(app_id)
+        app = self._apps.get(app_id)
         if app is not None and name == UNREGISTERED_EVENT:
             payload |= register_url_field(app)
         if name == SCANNED_EVENT and shows_scanner(app):
@@ -189,7 +189,7 @@ class LoginBrowserAPI:
         await self._server.emit_to_all(name, payload, sids=[sid], namespace=NAMESPACE)
 
     async def connect(self, caller: Caller, auth: object) -> BrowserPeer:
-        app = await authorize_origin(self._apps, parse(ConnectRequest, auth).app, caller.origin)
+        app = authorize_origin(self._apps, parse(ConnectRequest, auth).app, caller.origin)
         browser = Browser(caller.ip, caller.user_agent)
         origin = caller.origin or ""
         return BrowserPeer(app.id, app.incarnation, browser, origin, caller.cookies)
@@ -246,7 +246,7 @@ class LoginBrowserAPI:
         if login.is_refused:
             response["refused"] = True
         if login.unregistered and login.state is State.SCANNED:
-            app = await self._apps.get(login.app)
+            app = self._apps.get(login.app)
             response["unregistered"] = True
             if app is not None and app.register_url:
                 response["register_url"] = app.register_url

@@ -114,7 +114,7 @@ class ScannerProfiles:
         There is no field if the app does not allow it, if the login is not scanned, or if the
         directory does not know the person or does not answer in time.
         """
-        app = await self._apps.get(login.app)
+        app = self._apps.get(login.app)
         if login.state is not State.SCANNED or login.phone is None or app is None:
             return {}
         shown = await self._read(login.phone, app) if shows_scanner(app) else {}

@@ -153,7 +153,7 @@ class CodeSource:
         It is that of the app, or of its `phone_app`, or else the link in the provider's code.
         """
         try:
-            url = app.open_url or (await self._providers.account_owner(app)).open_url
+            url = app.open_url or (self._providers.account_owner(app)).open_url
             if url:
                 return url.replace(SCENE_PLACEHOLDER, scene)
             return (await self._providers.get(app)).link(scene)

@@ -47,7 +47,7 @@ class Redeemer:
         """Return a login as stored, for `check`; the caller may not use it before."""
         return await self._logins.get(login_id)
 
-    async def check(
+    def check(
         self, login: Login | None, secret: str, *, app: str, request: str, began_after: float
     ) -> Login:
         """Return a login that `claim` can redeem now for this authorization request.
@@ -55,7 +55,7 @@ class Redeemer:
         The login belongs to the request, or it has none and began at `began_after` or later.
         Raises the errors of `redeem`; AlreadyRedeemed for a login of another request.
         """
-        found = await self._reader.check_secret(login, secret, app=app)
+        found = self._reader.check_secret(login, secret, app=app)
         self._reader.record_if_expired(found)
         if not found.request and found.began_at < began_after:
             raise UnknownLogin

@@ -77,7 +77,7 @@ class DeviceCodes:
             raise UnknownScene  # not counted: it cannot be a guess
         with self._limit.counting(address):
             login = await self._reader.require_by_user_code(code)
-        app = await self._apps.get(login.app)
+        app = self._apps.get(login.app)
         if app is None:
             raise UnknownApp(login.app)
         state = login.at(self._clock()).state

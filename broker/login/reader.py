@@ -76,7 +76,7 @@ class LoginReader:
     async def require_by_scene(self, scene: str) -> Login:
         """Raises UnknownScene for a login that is not stored or belongs to a former app."""
         login = await self._logins.by_scene(scene)
-        if login is None or not await self._is_of_current_app(login):
+        if login is None or not self._is_of_current_app(login):
             raise UnknownScene
         return login
 
@@ -84,36 +84,36 @@ class LoginReader:
         """Raises UnknownScene for a code without a login, or of a login of a former app."""
         login_id = await self._user_codes.find(code)
         login = None if login_id is None else await self._logins.get(login_id)
-        if login is None or not await self._is_of_current_app(login):
+        if login is None or not self._is_of_current_app(login):
             raise UnknownScene
         return login
 
     async def require_in_app(self, login_id: str, phone: Phone) -> Login:
         """Raises UnknownLogin for a login that the phone's app may not scan."""
         login = await self.require(login_id)
-        if not (await self.is_scanned_by(login, phone) and await self._is_of_current_app(login)):
+        if not (self.is_scanned_by(login, phone) and self._is_of_current_app(login)):
             raise UnknownLogin
         return login
 
-    async def is_scanned_by(self, login: Login, phone: Phone) -> bool:
+    def is_scanned_by(self, login: Login, phone: Phone) -> bool:
         """Return whether phones of this app scan the codes of the login's app.
 
         An app that was removed scans its logins in progress.
         """
-        app = await self._apps.get(login.app)
+        app = self._apps.get(login.app)
         return phone.app == (login.app if app is None else app.scanned_by)
 
-    async def granted_name(self, login: Login, profile: UserProfile) -> str | None:
+    def granted_name(self, login: Login, profile: UserProfile) -> str | None:
         """Return the user's name if the phone shows that the app gets the scope `profile`."""
-        app = await self._apps.get(login.app)
+        app = self._apps.get(login.app)
         shown = login.scope if login.scope is not None or app is None else app.scopes
         return profile.name if "profile" in (shown or ()) else None
 
     async def require_by_secret(self, login_id: str, secret: str, *, app: str) -> Login:
         """Raises UnknownLogin for an unknown id, a wrong secret or another app."""
-        return await self.check_secret(await self._logins.get(login_id), secret, app=app)
+        return self.check_secret(await self._logins.get(login_id), secret, app=app)
 
-    async def check_secret(self, login: Login | None, secret: str, *, app: str) -> Login:
+    def check_secret(self, login: Login | None, secret: str, *, app: str) -> Login:
         """Return a login as stored. Raises UnknownLogin for none, a wrong secret or another app.
 
         The secret is compared in constant time, also if there is no login.
@@ -122,7 +122,7 @@ class LoginReader:
         is_secret = hmac.compare_digest(expected, hash_secret(secret))
         if not is_secret or login is None or login.app != app:
             raise UnknownLogin
-        if not await self._is_of_current_app(login):
+        if not self._is_of_current_app(login):
             raise UnknownLogin
         return login
 
@@ -141,12 +141,12 @@ class LoginReader:
             del self._expired[next(iter(self._expired))]
         self._expired[login_id] = None
 
-    async def _is_of_current_app(self, login: Login) -> bool:
+    def _is_of_current_app(self, login: Login) -> bool:
         """Whether the id of the login's app has not been given to another app since.
 
         True for an app that was only removed: its logins in progress finish.
         """
-        app = await self._apps.get(login.app)
+        app = self._apps.get(login.app)
         return app is None or app.incarnation == login.incarnation
 
 

@@ -55,7 +55,7 @@ class LoginReporter:
             login = await self._cancel(login)
         recorded = await self._audit_log.find(login_id)  # also writes a queued row
         confirmed = recorded if login is None else _confirmed(login)
-        if confirmed is None or not await self._is_of(confirmed, phone):
+        if confirmed is None or not self._is_of(confirmed, phone):
             raise UnknownReport
         now = self._clock()
         is_first = await self._audit_log.report(login_id, now=now)
@@ -74,9 +74,9 @@ class LoginReporter:
             return await self._writer.apply_and_store(login, Act.CANCEL)
         return await self._reader.require(login.id)
 
-    async def _is_of(self, confirmed: ConfirmedLogin, phone: Phone) -> bool:
+    def _is_of(self, confirmed: ConfirmedLogin, phone: Phone) -> bool:
         """Return whether `phone` has confirmed the login, and no other app has its app's id."""
-        app = await self._apps.get(confirmed.app)
+        app = self._apps.get(confirmed.app)
         if app is not None and app.incarnation != confirmed.incarnation:
             return False
         scanned_by = confirmed.app if app is None else app.scanned_by

@@ -84,9 +84,9 @@ class Scanner:
         pending. Raises LoginRefused if the policy denies the login; it is denied then.
         """
         login = await self._find(scene, phone)
-        if not await self._reader.is_scanned_by(login, phone):
+        if not self._reader.is_scanned_by(login, phone):
             raise UnknownScene
-        app = await self._apps.get(login.app)
+        app = self._apps.get(login.app)
         if app is None:
             raise UnknownApp(login.app)
         details = await self._decide(login, app, phone, device)

@@ -125,7 +125,7 @@ class LoginService:
         Raises UnknownApp, NetworkNotAllowed, InvalidRequest for an unknown request, or Unavailable
         if the code cannot be drawn or stored.
         """
-        app = await self._admit(app_id, incarnation, browser)
+        app = self._admit(app_id, incarnation, browser)
         requested = await self._find_request(request, app) if request else RequestedLogin(scope)
         now = self._clock()
         expires_at = now + (app.login_lifetime or self._lifetime)
@@ -188,7 +188,7 @@ class LoginService:
                 Act.CONFIRM,
                 phone=phone,
                 profile=profile,
-                name=await self._reader.granted_name(login, profile),
+                name=self._reader.granted_name(login, profile),
                 answer=answer or "",
                 digits=draw_digits() if login.match and login.match.kind == "code" else "",
             )
@@ -258,8 +258,8 @@ class LoginService:
         """Return the login in its present state, or None if it is not stored."""
         return await self._reader.get(login_id)
 
-    async def _admit(self, app_id: str, incarnation: str | None, browser: Browser) -> App:
-        app = await self._require_app(app_id)
+    def _admit(self, app_id: str, incarnation: str | None, browser: Browser) -> App:
+        app = self._require_app(app_id)
         if incarnation not in (None, app.incarnation):
             raise UnknownApp(app_id)
         check_network(app.networks, browser.ip)
@@ -293,7 +293,7 @@ class LoginService:
             return await self._directory.find(phone.identity)
         except UnregisteredUser:
             await self._await_registration(login)
-            app = await self._require_app(login.app)
+            app = self._require_app(login.app)
             raise UnregisteredUser(**register_url_field(app)) from None
         except UserBlocked:
             await self._writer.apply_and_store(login, Act.DENY, phone=phone, is_blocked=True)
@@ -316,8 +316,8 @@ class LoginService:
                 return
         await self._writer.publish(login.instance, Notice(UNREGISTERED_EVENT, login.id))
 
-    async def _require_app(self, app_id: str) -> App:
-        app = await self._apps.get(app_id)
+    def _require_app(self, app_id: str) -> App:
+        app = self._apps.get(app_id)
         if app is None:
             raise UnknownApp(app_id)
         return app

@@ -53,13 +53,13 @@ class AppEvents:
 
     async def login_reported(self, report: ReportedLogin) -> None:
         """Put a call if the app receives events. Raises Unavailable."""
-        if await self._app(report) is not None:
+        if self._app(report) is not None:
             await self._defer(KIND, report.app, encode(report).decode())
 
     async def attempt(self, call: DeferredCall) -> CallOutcome:
         """Make one attempt. An app that no longer receives events gets none."""
         report = _decode_report(call.payload.encode())
-        app = await self._app(report)
+        app = self._app(report)
         if app is None:
             return CallOutcome.REFUSED
         problem, outcome = "", CallOutcome.FAILED
@@ -76,9 +76,9 @@ class AppEvents:
             log.warning("app event not delivered", app=app.id, attempt=call.attempt, reason=problem)
         return outcome
 
-    async def _app(self, report: ReportedLogin) -> App | None:
+    def _app(self, report: ReportedLogin) -> App | None:
         """Return the app if it still is the same app, and has a URL for events."""
-        app = await self._apps.get(report.app)
+        app = self._apps.get(report.app)
         if app is None or app.incarnation != report.incarnation or not app.events_url:
             return None
         return app

@@ -152,7 +152,7 @@ class AuthorizationService:
         Only a login that may be redeemed completes a request. If an outage prevents one of the
         two changes, a repeat of the form makes it.
         """
-        checked = await self._redeemer.check(
+        checked = self._redeemer.check(
             found, secret, app=app.id, request=request.id, began_after=request.began_at
         )
         login, is_completed = await asyncio.gather(

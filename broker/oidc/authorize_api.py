@@ -145,7 +145,7 @@ class AuthorizeAPI:
         """Check the request.  Before the destination is known, an error is a page."""
         try:
             self._drain.check_open()
-            app = await self._require_app(fields)
+            app = self._require_app(fields)
             request_uri = fields.get("request_uri", "")
             if request_uri.startswith(REQUEST_URI_PREFIX):
                 if is_post:
@@ -164,8 +164,8 @@ class AuthorizeAPI:
         except BrokerError as error:
             return self._redirects.error(http, app, destination, to_broker_error(error))
 
-    async def _require_app(self, fields: Fields) -> App:
-        app = await self._apps.get(fields.get("client_id", ""))
+    def _require_app(self, fields: Fields) -> App:
+        app = self._apps.get(fields.get("client_id", ""))
         if app is None:
             raise InvalidRequest("client_id: no app has this id")
         return app

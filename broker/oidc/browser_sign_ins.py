@@ -64,12 +64,12 @@ class BrowserSignIns:
             return False
         if app.id in sign_in.apps:
             return sign_in.incarnations.get(app.id) == app.incarnation
-        first = await self._apps.get(sign_in.app_first)
+        first = self._apps.get(sign_in.app_first)
         if first is None or not first.sso:
             return False
         if sign_in.incarnations.get(first.id) != first.incarnation:
             return False
-        return not self._is_open or await self._account(first) == await self._account(app)
+        return not self._is_open or self._account(first) == self._account(app)
 
     async def profile(self, sign_in: SignIn) -> UserProfile | None:
         """Return the user, or None if the directory refuses the user now; the session ends then.
@@ -126,9 +126,9 @@ class BrowserSignIns:
         """Begin a session."""
         await self._service.save(sign_in)
 
-    async def _account(self, app: App) -> tuple[str, str]:
+    def _account(self, app: App) -> tuple[str, str]:
         """Return what identifies the provider account of `app`."""
-        owner = await self._apps.get(app.scanned_by) or app
+        owner = self._apps.get(app.scanned_by) or app
         return (owner.provider, owner.provider_app_id)
 
 

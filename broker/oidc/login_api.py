@@ -104,7 +104,7 @@ class LoginFormAPI:
             self._service.find_login(form.login_id),
             self._sign_ins.by_cookie(self._cookies.sign_in(http)),
         )
-        app = None if request is None else await self._apps.get(request.app)
+        app = None if request is None else self._apps.get(request.app)
         if request is None or app is None or app.incarnation != request.incarnation:
             return self._pages.restart(http, None)
         if not self._cookies.is_bound(http, request):

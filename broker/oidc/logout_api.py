@@ -77,7 +77,7 @@ class LogoutAPI:
         self, http: web.Request, fields: Fields, *, is_confirmed: bool
     ) -> web.Response:
         hint = self._parse_hint(fields)
-        app = await self._app_of(fields, hint)
+        app = self._app_of(fields, hint)
         sign_in = await self._sign_ins.by_cookie(self._cookies.sign_in(http))
         if hint is not None and (sign_in is None or sign_in.sid == hint.get("sid")):
             await self._end(str(hint["sub"]), str(hint.get("sid", "")))
@@ -95,12 +95,12 @@ class LogoutAPI:
         text = fields.get("id_token_hint", "")
         return self._issuer.verify_id_token_hint(text) if text else None
 
-    async def _app_of(self, fields: Fields, hint: Mapping[str, Any] | None) -> App | None:
+    def _app_of(self, fields: Fields, hint: Mapping[str, Any] | None) -> App | None:
         """Return the app. Raises InvalidRequest if `client_id` is not that of the hint."""
         client_id = fields.get("client_id", "")
         if hint is not None and client_id not in ("", hint["aud"]):
             raise InvalidRequest("client_id: is not the audience of id_token_hint")
-        return await self._apps.get(str(hint["aud"]) if hint is not None else client_id)
+        return self._apps.get(str(hint["aud"]) if hint is not None else client_id)
 
     async def _end(self, subject: str, sid: str) -> None:
         await self._sign_in_service.end(subject, sid, offline_too=False, reason="logout")

@@ -102,7 +102,7 @@ class BackchannelLogouts:
         for app_id in sign_in.apps:
             incarnation = sign_in.incarnations.get(app_id, "")
             logout = Logout(app_id, incarnation, sign_in.subject, sign_in.sid)
-            if await self._app(logout) is not None:
+            if self._app(logout) is not None:
                 payload = encode(logout)
                 call_id = hashlib.sha256(payload).hexdigest()[:32]  # one call for each end
                 call = DeferredCall(call_id, KIND, app_id, payload.decode())
@@ -111,7 +111,7 @@ class BackchannelLogouts:
     async def attempt(self, call: DeferredCall) -> CallOutcome:
         """Make one attempt. An app that no longer has a URL is not called. Raises Unavailable."""
         logout = _decode_logout(call.payload.encode())
-        app = await self._app(logout)
+        app = self._app(logout)
         if app is None or await self._is_active(logout):
             return CallOutcome.REFUSED
         problem, outcome = "", CallOutcome.FAILED
@@ -132,9 +132,9 @@ class BackchannelLogouts:
             )
         return outcome
 
-    async def _app(self, logout: Logout) -> App | None:
+    def _app(self, logout: Logout) -> App | None:
         """Return the app if it still is the same app, and has a URL for logouts."""
-        app = await self._apps.get(logout.app)
+        app = self._apps.get(logout.app)
         if app is None or app.incarnation != logout.incarnation or not app.backchannel_logout_url:
             return None
         return app

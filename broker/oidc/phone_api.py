@@ -53,7 +53,7 @@ class Subjects(Protocol):
 class AppNames(Protocol):
     """Finds apps."""
 
-    async def get(self, app_id: str) -> App | None: ...
+    def get(self, app_id: str) -> App | None: ...
 
 
 class SignInsPhoneAPI:
@@ -88,7 +88,7 @@ class SignInsPhoneAPI:
     async def _view(self, one: SubjectSignIn) -> SignInView:
         return {
             "sid": one.sid,
-            "apps": [await self._name(app_id) for app_id in one.apps],
+            "apps": [self._name(app_id) for app_id in one.apps],
             "ip": "" if one.sign_in is None else one.sign_in.ip,
             "user_agent": "" if one.sign_in is None else one.sign_in.user_agent,
             "began_at": int(one.began_at),
@@ -96,8 +96,8 @@ class SignInsPhoneAPI:
             "offline": one.sign_in is None,
         }
 
-    async def _name(self, app_id: str) -> str:
-        app = await self._apps.get(app_id)
+    def _name(self, app_id: str) -> str:
+        app = self._apps.get(app_id)
         return app_id if app is None else app.name
 
 

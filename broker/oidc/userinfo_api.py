@@ -53,7 +53,7 @@ class UserinfoAPI:
         return no_store_response({"sub": token.subject, **claims})
 
     async def _active_family(self, token: VerifiedAccessToken) -> ActiveFamily:
-        family_id, app = family_of(token), await self._apps.get(token.client_id)
+        family_id, app = family_of(token), self._apps.get(token.client_id)
         if family_id is None or app is None:
             raise InvalidToken
         active = await self._families.with_profile(family_id, app)

@@ -56,7 +56,7 @@ class AppCache:
         self._change_number: int | None = None
         self._outage = OutageLog("records unavailable", "records recovered")
 
-    async def get(self, app_id: str) -> App | None:
+    def get(self, app_id: str) -> App | None:
         row = self._rows.get(app_id)
         return row.app if row else None
 

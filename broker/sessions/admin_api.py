@@ -56,7 +56,7 @@ class SessionsAdminAPI:
 
     async def list(self, query: SessionListQuery) -> SessionListResponse:
         """Raises AppNotFound."""
-        app = await self._apps.get(query.app)
+        app = self._apps.get(query.app)
         if app is None:
             raise AppNotFound
         phone = Phone(app.id, Identity(app.provider, query.openid))

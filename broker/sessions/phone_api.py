@@ -69,7 +69,7 @@ class SessionPhoneAPI:
         self._clock = clock
 
     async def open(self, address: str, body: OpenSessionRequest) -> SessionResponse:
-        app = await authorize_origin(self._apps, body.app, None)
+        app = authorize_origin(self._apps, body.app, None)
         with self._failures.counting_failures(address):
             async with self._limits.opening(address):
                 opened = await self._session_service.open(app, body.js_code)

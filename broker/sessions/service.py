@@ -133,7 +133,7 @@ class SessionService:
         is_right = hmac.compare_digest(expected, hash_skey(token.skey))
         if session is None or not is_right or (app is not None and session.phone.app != app.id):
             raise InvalidSession
-        current = await self._apps.get(session.phone.app)
+        current = self._apps.get(session.phone.app)
         if current is not None and current.incarnation != session.incarnation:
             raise InvalidSession
         return await self._extend(session)

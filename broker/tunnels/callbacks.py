@@ -83,7 +83,7 @@ class NativeCallbacks(DeferredCloses):
 
     async def _receiver(self, tunnel: Tunnel) -> tuple[App, str]:
         """Return the tunnel's app and the URL of its callbacks. Raises NoReceiver."""
-        app = await self.app_of(tunnel)
+        app = self.app_of(tunnel)
         url = tunnel.callback_url or app.tunnel_url
         if not url:
             raise NoReceiver("the app has no tunnel_url")

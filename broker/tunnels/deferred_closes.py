@@ -46,9 +46,9 @@ class DeferredCloses:
         """Send the callback once. Raises CallbackFailed, or NoReceiver to end the attempts."""
         raise NotImplementedError
 
-    async def app_of(self, tunnel: Tunnel) -> App:
+    def app_of(self, tunnel: Tunnel) -> App:
         """Return the app that the tunnel was created for. Raises NoReceiver."""
-        app = await self._apps.get(tunnel.app)
+        app = self._apps.get(tunnel.app)
         if app is None or app.incarnation != tunnel.incarnation:
             raise NoReceiver("the app was deleted")
         return app

@@ -45,7 +45,7 @@ class SessionTunnels:
                 await asyncio.sleep(delay)
 
     async def _try_end_all(self, phone: Phone, session_id: str | None) -> None:
-        app = await self._apps.get(phone.app)
+        app = self._apps.get(phone.app)
         if app is None:
             return
         page = await self._index.find(TunnelQuery(app.key, person=person_key(phone)))

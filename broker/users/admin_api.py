@@ -139,7 +139,7 @@ class UsersAdminAPI:
 
     async def invite(self, body: Mapping[str, object], id: str) -> InvitationResponse:
         fields = {**body}
-        app = await self._codes.require_app(fields.pop("app", DEFAULT_APP))
+        app = self._codes.require_app(fields.pop("app", DEFAULT_APP))
         invitation = await self._identity_admin.invite(id, fields)
         _log_change(id, "invited")
         answer: InvitationResponse = {

@@ -27,9 +27,9 @@ class InvitationCodes:
         self._apps = apps
         self._providers = providers
 
-    async def require_app(self, app_id: object) -> App:
+    def require_app(self, app_id: object) -> App:
         """Raises InvalidUser for an unknown app."""
-        app = await self._apps.get(app_id) if isinstance(app_id, str) else None
+        app = self._apps.get(app_id) if isinstance(app_id, str) else None
         if app is None:
             raise InvalidUser(["app: no app has this id"])
         return app

@@ -61,7 +61,7 @@ class PhoneNumberAPI:
                 "this broker stores no phone numbers: its users are not in its records"
             )
         self._limit.count(person_key(session.phone))
-        app = await self._apps.get(session.phone.app)
+        app = self._apps.get(session.phone.app)
         if app is None:
             raise UnknownApp(session.phone.app)
         identity = session.phone.identity

@@ -103,7 +103,7 @@ class WaferCallbacks(DeferredCloses):
 
     async def attempt_close(self, closed: ClosedTunnel) -> None:
         tunnel = closed.tunnel
-        await self._send_once(await self.app_of(tunnel), tunnel, closed.seq, CLOSE)
+        await self._send_once(self.app_of(tunnel), tunnel, closed.seq, CLOSE)
 
     async def _send(
         self,
@@ -115,7 +115,7 @@ class WaferCallbacks(DeferredCloses):
     ) -> bool:
         """Return whether the business server has accepted the packet. Raises CallbackFailed."""
         try:
-            app = await self.app_of(tunnel)
+            app = self.app_of(tunnel)
             return await send_with_repeats(
                 lambda: self._send_once(app, tunnel, seq, kind, content),
                 is_idempotent=False,

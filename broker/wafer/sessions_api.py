@@ -99,7 +99,7 @@ class WaferSessionsAPI:
     async def call(self, body: Mapping[str, object], app: str = DEFAULT_APP) -> SessionCallResponse:
         try:
             method, para = _read_interface(body.get("interface"))
-            result = await method(self, await self._app(app), para)
+            result = await method(self, self._app(app), para)
         except SessionCallFailed as failed:
             return _answer(failed.code, failed.code.name)
         except BrokerError as error:
@@ -135,8 +135,8 @@ class WaferSessionsAPI:
         user_info = user_info or describe_user(session.phone.identity, None, None)
         return Result("AUTH_SUCCESS", {"user_info": decode(user_info)})
 
-    async def _app(self, app_id: str) -> App:
-        app = await self._apps.get(app_id)
+    def _app(self, app_id: str) -> App:
+        app = self._apps.get(app_id)
         if app is None:
             raise SessionCallFailed(ReturnCode.NO_ACCOUNT)
         return app

@@ -117,7 +117,7 @@ class WaferTunnelsAPI:
         try:
             fields = _read_fields(await _read(http))
             with self._failures.counting_failures(self._addresses.of(http)):
-                call = await self._verify(fields, http.match_info.get("app", DEFAULT_APP))
+                call = self._verify(fields, http.match_info.get("app", DEFAULT_APP))
             return await operation.handler(call, fields)
         except TunnelCallFailed as failed:
             return _failure(failed.code, str(failed))
@@ -157,9 +157,9 @@ class WaferTunnelsAPI:
             invalid |= dict.fromkeys(await self._send(call.app, packet))
         return {**_success(), "data": {"invalidTunnelIds": list(invalid)}}
 
-    async def _verify(self, fields: Mapping[str, str], app_id: str) -> SignedCall:
+    def _verify(self, fields: Mapping[str, str], app_id: str) -> SignedCall:
         """Raises WrongSignature."""
-        app = await self._apps.get(app_id)
+        app = self._apps.get(app_id)
         key = self._keys.wafer_key(app_id) if app is not None else None
         is_right = is_signed(fields["data"], fields["signature"], key or NO_KEY)
         host = app.wafer_host if app is not None else ""

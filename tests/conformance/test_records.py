@@ -337,7 +337,7 @@ async def test_change_is_visible_on_another_instance(open_instance: Open) -> Non
 
     await one.app_admin.remove("site")
     await two.apps.refresh()
-    assert await two.apps.get("site") is None
+    assert two.apps.get("site") is None
     assert two.apps.origins() == frozenset()
 
 
@@ -354,7 +354,7 @@ async def test_refresh_without_changes_reads_no_apps(open_instance: Open) -> Non
 
 async def name_in(apps: Apps) -> str:
     """Return the name of the app `site`."""
-    app = await apps.get("site")
+    app = apps.get("site")
     assert app is not None
     return app.name
 
@@ -370,8 +370,8 @@ async def test_apps_from_the_settings_have_priority(
     await records.apps.refresh()
 
     assert await name_in(apps) == "A site"
-    assert await apps.get("shop") is SHOP
-    assert await apps.get("unknown") is None
+    assert apps.get("shop") is SHOP
+    assert apps.get("unknown") is None
     assert apps.origins() == SHOP.origins | {"https://a.example", "https://b.example"}
     assert apps.origins() is apps.origins()
 

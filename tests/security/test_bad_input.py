@@ -16,8 +16,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from broker.app import build
-from broker.apps.model import App
-from broker.apps.registry import AppRegistry
 from broker.infrastructure.api.endpoint import ADMIN, FORM, JSON
 from broker.infrastructure.runtime.server import Site, serve_sites
 from broker.infrastructure.transport.engines import open_server
@@ -415,14 +413,15 @@ def test_disconnected_browsers_leave_no_state(run: Loop, monkeypatch: pytest.Mon
             await eventually(lambda: has_ended(run.server, sid))
             left.set()
 
-    get = AppRegistry.get
+    trigger = Server._trigger_event
 
-    async def slow(self: AppRegistry, app_id: str) -> App | None:
-        joining.set()
-        await left.wait()
-        return await get(self, app_id)
+    async def slow(self: Server, event: str, *arguments: Any) -> Any:
+        if event == "connect":
+            joining.set()
+            await left.wait()
+        return await trigger(self, event, *arguments)
 
-    monkeypatch.setattr(AppRegistry, "get", slow)
+    monkeypatch.setattr(Server, "_trigger_event", slow)
 
     def counts() -> object:
         server = run.server

@@ -71,7 +71,7 @@ class AppList:
     def __init__(self, *apps: App) -> None:
         self.apps = {app.id: app for app in apps}
 
-    async def get(self, app_id: str) -> App | None:
+    def get(self, app_id: str) -> App | None:
         return self.apps.get(app_id)
 
     def with_pool(self) -> Collection[App]:

@@ -51,7 +51,7 @@ class AppBook:
         self.by_id = {app.id: app for app in apps}
         self.secrets = secrets
 
-    async def get(self, app_id: str) -> App | None:
+    def get(self, app_id: str) -> App | None:
         return self.by_id.get(app_id)
 
     def with_pool(self) -> Collection[App]:

@@ -122,7 +122,7 @@ async def check_tunnels(installation: Installation) -> str:
     registry = open_apps(settings, records)
     problems = []
     for app_id in named:
-        app = await registry.get(app_id)
+        app = registry.get(app_id)
         try:
             if app and app.tunnel_url:
                 await send_verification(settings, records, app, app.tunnel_url)
