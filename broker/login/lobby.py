@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
 import structlog
@@ -180,11 +180,11 @@ class Lobby:
         for turn in itertools.count():
             await asyncio.sleep(RECONCILE_INTERVAL / RECONCILE_SLICES)
             number, part = divmod(turn, RECONCILE_SLICES)
-            shards = SHARDS[part::RECONCILE_SLICES]
+            shards = [one for one in SHARDS[part::RECONCILE_SLICES] if self._by_shard[one]]
             is_full = number % FULL_ROUND == 0
             await self._reconcile(await self._changed_in(shards, is_full=is_full))
 
-    async def _changed_in(self, shards: str, *, is_full: bool) -> list[str]:
+    async def _changed_in(self, shards: Sequence[str], *, is_full: bool) -> list[str]:
         """Return the logins in these shards that may have changed, and those not read before."""
         changes = await self._reader.take_changes(self._instance, shards)
         whole = shards if is_full else changes.shards

@@ -488,6 +488,25 @@ async def test_all_logins_are_read_in_each_full_round(
     assert reads.count({login.id}) == 2
 
 
+async def test_only_shards_with_browsers_are_asked(
+    turn: Turn, running: Lobby, login_service: LoginMethods, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    async def take_changes(instance: str, shards: Sequence[str]) -> ChangedLogins:
+        asked.extend(shards)
+        return ChangedLogins([], [])
+
+    monkeypatch.setattr(login_service.reader, "take_changes", take_changes)
+    login = (await begin(login_service)).login
+    running.wait("tab", login)
+
+    for _ in range(RECONCILE_SLICES):
+        await turn()
+
+    assert asked == [login.id[0]]
+
+
 async def test_login_missing_from_the_state_counts_as_expired(
     lobby: Lobby, login_service: LoginMethods, pushes: Pushes, clock: Clock
 ) -> None:
