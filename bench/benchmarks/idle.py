@@ -21,7 +21,7 @@ class Idle(Benchmark):
     question = (
         f"CPU of {BROWSERS} browsers that only wait, at one instance. The CPU is measured over "
         "two ping intervals of 25 seconds: while the browsers are connected, and again after each "
-        "has begun a login. Only the broker queries the state for each login, about every 4 s. "
+        "has begun a login. Only the broker asks the state for changed logins, about every 4 s. "
         f"Bar: {BARS[BUN]} of bun; while they wait also {BARS[NODE]} of node."
     )
     setups: Sequence[Setup] = setups(1)

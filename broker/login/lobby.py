@@ -47,9 +47,9 @@ change within 5 s, also if its notice is lost."""
 RECONCILE_SLICES = 8
 """Parts of an interval, so that the logins of a full lobby are not read all at once."""
 
-FULL_ROUND = 15
-"""Each round of this number reads all logins: an instance of an older version does not tell which
-logins it changes."""
+FULL_ROUND_INTERVAL = 15
+"""One round in this many reads all logins: an instance of an older version stores no ids of
+changed logins."""
 
 RECONCILE_BATCH = 1_000
 """Logins per read when all of them are read."""
@@ -92,7 +92,9 @@ class Lobby:
         self._login_by_sid: dict[str, str] = {}
         self._expiries: list[tuple[float, str]] = []
         self._first_expiry_changed = asyncio.Event()
-        self._unread: set[str] = set()  # logins to read after an outage of the state
+        self._unread: set[str] = (
+            set()
+        )  # logins to read in the next turn, whether they change or not
         self._tasks: list[BackgroundTask] = []
         self._push: Push  # assigned by `run`
 
@@ -126,6 +128,7 @@ class Lobby:
         waiting = self._waiting.pop(login_id, None)
         if waiting is not None:
             self._by_shard[login_id[0]].discard(login_id)
+            self._unread.discard(login_id)
             del self._login_by_sid[waiting.sid]
             WAITING_BROWSERS.dec()
 
@@ -179,9 +182,9 @@ class Lobby:
         """Read the changed logins of some shards at a time, because a notice may have been lost."""
         for turn in itertools.count():
             await asyncio.sleep(RECONCILE_INTERVAL / RECONCILE_SLICES)
-            number, part = divmod(turn, RECONCILE_SLICES)
+            finished_rounds, part = divmod(turn, RECONCILE_SLICES)
             shards = [one for one in SHARDS[part::RECONCILE_SLICES] if self._by_shard[one]]
-            is_full = number % FULL_ROUND == 0
+            is_full = finished_rounds % FULL_ROUND_INTERVAL == 0
             await self._reconcile(await self._changed_in(shards, is_full=is_full))
 
     async def _changed_in(self, shards: Sequence[str], *, is_full: bool) -> list[str]:
@@ -194,6 +197,7 @@ class Lobby:
     async def _reconcile(self, login_ids: list[str]) -> None:
         """Read the logins and send the events that their browsers have missed."""
         waiting = self._waiting
+        self._unread.difference_update(login_ids)
         try:
             for start in range(0, len(login_ids), RECONCILE_BATCH):
                 batch = login_ids[start : start + RECONCILE_BATCH]
@@ -203,8 +207,6 @@ class Lobby:
                     await self._apply_current(before[name], name, login)
         except BrokerError:
             self._unread.update(waiting)  # the state may have lost the changes of all shards
-        else:
-            self._unread.difference_update(login_ids)
 
     async def expire_due(self) -> None:
         """Read every login that should have expired by now and send the event it has led to."""
@@ -242,8 +244,11 @@ class Lobby:
         """
         if login is not None:
             self._reader.record_if_expired(login)
-        if self._waiting.get(login_id) is not before:
-            return  # it has changed during the read and is read again in its slice
+        waiting = self._waiting.get(login_id)
+        if waiting is not before:
+            if waiting is not None:  # it has changed during the read
+                self._unread.add(login_id)
+            return
         if login is not None and login.instance != self._instance:
             self.forget(login_id)  # resumed at another instance
             return

@@ -158,9 +158,10 @@ class LoginService:
         )
 
     async def _start(self, login: Login, secret: str, code: LoginCode, app: App) -> NewLogin:
+        open_url = await self._codes.open_url_of(login.scene, app)
         await self._logins.add(login)
         self._writer.announce(login)
-        open_url = await self._codes.open_url_of(login.scene, app)
+        # Without a wait from here on: a change is noticed only if the lobby knows the login.
         return NewLogin(login, secret, code.url, app, open_url)
 
     async def confirm(self, login_id: str, phone: Phone, answer: str | None = None) -> Login:
@@ -308,9 +309,9 @@ class LoginService:
         while not login.unregistered:
             until = self._clock() + self._register_lifetime
             extended = login.awaiting_registration(until=until)
-            if await self._logins.swap(login, extended):
+            if await self._writer.swap_and_publish(login, extended, UNREGISTERED_EVENT):
                 self._writer.return_code(extended)
-                break
+                return
             login = await self._reader.require(login.id)
             if login.state is not State.SCANNED:
                 return

@@ -11,12 +11,20 @@ from urllib.parse import urlsplit
 
 import pytest
 from aiohttp import web
+from aiohttp.http import HttpRequestParser
 from aiohttp.web_protocol import RequestHandler
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from broker.infrastructure.runtime import server as serving
-from broker.infrastructure.transport.websocket.acceptor import UpgradeAcceptor, parse_upgrade
+from broker.infrastructure.transport.websocket.acceptor import (
+    TARGET_MAX,
+    TARGETS_MAX,
+    RequestTarget,
+    UpgradeAcceptor,
+    UsualTargets,
+    parse_upgrade,
+)
 from tests.support.conformance_peer import application, engine_io
 from tests.support.engineio_client import Client, client_of
 from tests.support.waiting import eventually
@@ -202,3 +210,35 @@ async def test_upgrade_request_is_parsed_completely() -> None:
     )
     assert request.headers["origin"] == "https://shop.example"
     assert request.early_data == b"early"
+
+
+def target_of(targets: UsualTargets, text: str) -> RequestTarget:
+    parser = HttpRequestParser(None, None, 8190)
+    [(message, _)], *_ = parser.feed_data(f"GET {text} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    return targets.parse(message)
+
+
+def test_target_is_parsed_as_by_aiohttp() -> None:
+    targets = UsualTargets()
+
+    for _ in range(2):
+        assert target_of(targets, "/a%20b/?x=1&y=%C3%A9") == ("/a b/", {"x": "1", "y": "é"})
+        assert target_of(targets, "/a%20b/?x=2") == ("/a b/", {"x": "2"})
+
+
+@pytest.mark.parametrize("text", ["/engine.io/?sid=secret", f"/?x={'x' * TARGET_MAX}"])
+def test_long_and_secret_targets_are_not_kept(text: str) -> None:
+    targets = UsualTargets()
+
+    target_of(targets, text)
+
+    assert len(targets) == 0
+
+
+def test_number_of_kept_targets_is_limited() -> None:
+    targets = UsualTargets()
+
+    for number in range(3 * TARGETS_MAX):
+        target_of(targets, f"/?x={number}")
+
+    assert 0 < len(targets) <= TARGETS_MAX

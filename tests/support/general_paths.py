@@ -1,4 +1,4 @@
-"""Switches the short paths of usual messages off, so that the general ones handle everything."""
+"""Switches the short paths of usual messages off."""
 
 from __future__ import annotations
 
@@ -21,6 +21,6 @@ SHORT_PATHS: Sequence[tuple[str, object]] = [
 
 
 def use_general_paths(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let aiohttp and python-socketio handle all requests and packets of new brokers."""
+    """Let aiohttp parse all requests, and python-socketio all packets, of new brokers."""
     for name, replacement in SHORT_PATHS:
         monkeypatch.setattr(name, replacement)

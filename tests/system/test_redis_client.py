@@ -28,7 +28,7 @@ from broker.infrastructure.redis.scripts import script
 from broker.infrastructure.redis.server import RedisServer as SingleServer
 from broker.infrastructure.redis.server_clock import ServerClock
 from broker.login.model import Login
-from broker.login.ports import LoginStore, SwapResult
+from broker.login.ports import ChangedLogins, LoginStore, SwapResult
 from broker.monitoring.ports import INSTANCE_TTL, Profile
 from broker.pool.model import OfferedCode
 from broker.sessions.model import Session, new_session_id
@@ -372,6 +372,7 @@ async def test_documented_redis_permissions_suffice(server: RedisServer, clock: 
     await store.logins.add(login)
     assert await store.logins.by_scene(login.scene) == login
     assert await store.logins.changed({login.id: 0}) == {}
+    await take_a_change(store, login)
     with pytest.raises(Unavailable, match="not on enough replicas"):
         await store.logins.secure(login)
     async with bus.listen("one") as notices:
@@ -382,6 +383,39 @@ async def test_documented_redis_permissions_suffice(server: RedisServer, clock: 
     assert not await store.evicts()
 
     await bus.close()
+    await store.close()
+
+
+async def take_a_change(store: StateBackend, login: Login) -> None:
+    """Take the changes before and after one is stored."""
+    shard = login.id[0]
+    await store.logins.take_changes("one", [shard])
+    after = replace(login, instance="one", version=login.version + 1)
+    assert await store.logins.swap(replace(login, instance="one"), after, Notice("x", login.id))
+    assert await store.logins.take_changes("one", [shard]) == ChangedLogins([login.id], [])
+    assert await store.logins.swap(after, login)  # without a notice
+
+
+@pytest.mark.parametrize("command", ["exists", "sadd", "sismember", "smembers"])
+async def test_missing_permission_makes_whole_shards_changed(
+    server: RedisServer, clock: Clock, command: str
+) -> None:
+    login = a_login(clock, instance="one")
+    shard = login.id[0]
+    with server.client() as client:
+        client.execute_command("ACL", "SETUSER", "bob", "on", ">pw", "~*", "&*", "+@all")
+    url = f"redis://bob:pw@127.0.0.1:{server.port}"
+    store = open_state(url, clock)
+    await opened(store)
+    await store.logins.add(login)
+    await store.logins.take_changes("one", [shard])
+    with server.client() as client:
+        client.execute_command("ACL", "SETUSER", "bob", f"-{command}")
+
+    assert await store.logins.swap(login, replace(login, version=1), Notice("x", login.id))
+
+    assert await store.logins.take_changes("one", [shard]) == ChangedLogins([], [shard])
+    assert (await store.logins.get(login.id)) == replace(login, version=1)
     await store.close()
 
 

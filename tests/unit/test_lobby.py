@@ -15,7 +15,7 @@ from broker.identity.errors import UnregisteredUser
 from broker.infrastructure.coordination import Bus, Notice
 from broker.infrastructure.notices import NoticeDispatcher
 from broker.infrastructure.sharding import SHARDS
-from broker.login.lobby import FULL_ROUND, HEAP_SLACK, RECONCILE_SLICES, Lobby
+from broker.login.lobby import FULL_ROUND_INTERVAL, HEAP_SLACK, RECONCILE_SLICES, Lobby
 from broker.login.ports import ChangedLogins
 from broker.login.service import NewLogin
 from broker.state import StateBackend
@@ -424,7 +424,7 @@ def reads(login_service: LoginMethods, monkeypatch: pytest.MonkeyPatch) -> list[
     return reads
 
 
-def let_changes_be(
+def set_changes(
     monkeypatch: pytest.MonkeyPatch, login_service: LoginMethods, changes: ChangedLogins
 ) -> None:
     async def take_changes(instance: str, shards: Sequence[str]) -> ChangedLogins:
@@ -443,7 +443,7 @@ async def test_only_changed_logins_are_read(
     logins = [(await begin(login_service)).login for _ in range(3)]
     for login in logins:
         lobby.wait(f"tab-{login.id}", login)
-    let_changes_be(monkeypatch, login_service, ChangedLogins([logins[1].id, "unknown"], []))
+    set_changes(monkeypatch, login_service, ChangedLogins([logins[1].id, "unknown"], []))
 
     await lobby._reconcile(await lobby._changed_in(SHARDS, is_full=False))
 
@@ -463,7 +463,7 @@ async def test_logins_of_a_whole_shard_are_read(
     shard = login.id[0]
     other = "A" if shard != "A" else "B"
     lobby.wait("other", replace(login, id=other + login.id[1:]))
-    let_changes_be(monkeypatch, login_service, ChangedLogins([], [] if is_full else [shard]))
+    set_changes(monkeypatch, login_service, ChangedLogins([], [] if is_full else [shard]))
 
     await lobby._reconcile(await lobby._changed_in(shard, is_full=is_full))
 
@@ -477,24 +477,24 @@ async def test_all_logins_are_read_in_each_full_round(
     reads: list[set[str]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """An instance of an older version does not tell which logins it changes."""
+    """An instance of an older version stores no ids of changed logins."""
     login = (await begin(login_service)).login
     running.wait("tab", login)
-    let_changes_be(monkeypatch, login_service, ChangedLogins([], []))
+    set_changes(monkeypatch, login_service, ChangedLogins([], []))
 
-    for _ in range(RECONCILE_SLICES * (FULL_ROUND + 1)):
+    for _ in range(RECONCILE_SLICES * (FULL_ROUND_INTERVAL + 1)):
         await turn()
 
     assert reads.count({login.id}) == 2
 
 
-async def test_only_shards_with_browsers_are_asked(
+async def test_shard_without_browsers_is_not_taken(
     turn: Turn, running: Lobby, login_service: LoginMethods, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[str] = []
+    taken: list[str] = []
 
     async def take_changes(instance: str, shards: Sequence[str]) -> ChangedLogins:
-        asked.extend(shards)
+        taken.extend(shards)
         return ChangedLogins([], [])
 
     monkeypatch.setattr(login_service.reader, "take_changes", take_changes)
@@ -504,7 +504,7 @@ async def test_only_shards_with_browsers_are_asked(
     for _ in range(RECONCILE_SLICES):
         await turn()
 
-    assert asked == [login.id[0]]
+    assert taken == [login.id[0]]
 
 
 async def test_login_missing_from_the_state_counts_as_expired(

@@ -71,7 +71,7 @@ def test_events_of_browsers_are_read(head: str) -> None:
 
 
 @given(
-    st.text(alphabet="0/lo,?-17 {", max_size=8),
+    CONNECT_HEADS,
     st.sampled_from(["", "{}", '{"app":"a-1"}', "{", "[]"]),
 )
 @example("/login,", "")

@@ -29,6 +29,7 @@ PROBES = (
     *(f"GET {KEY}", f"MGET {KEY}", f"HGET {KEY} f", f"HSET {KEY} f v", f"HDEL {KEY} f"),
     *(f"HGETALL {KEY}", f"HEXISTS {KEY} f", f"HKEYS {KEY}", f"HSETNX {KEY} f v"),
     *(f"HMGET {KEY} f", f"HINCRBY {KEY} f 1", f"SADD {KEY} m", f"SREM {KEY} m"),
+    *(f"EXISTS {KEY}", f"SISMEMBER {KEY} m"),
     *(f"SMEMBERS {KEY}", f"SUNIONSTORE {KEY} {KEY}", f"ZADD {KEY} 1 m", f"ZREM {KEY} m"),
     *(f"ZSCORE {KEY} m", f"ZCARD {KEY}", f"ZCOUNT {KEY} 0 1", f"ZRANGE {KEY} 0 1"),
     *(f"ZRANGEBYLEX {KEY} - +", f"ZRANGEBYSCORE {KEY} 0 1", f"ZPOPMIN {KEY}"),

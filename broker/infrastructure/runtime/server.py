@@ -40,7 +40,7 @@ IDLE_TIMEOUT = 30.0
 default is an hour. A proxy should close idle connections earlier."""
 
 IDLE_TICKS = 30
-"""Ticks in `IDLE_TIMEOUT`. An idle connection is closed up to one tick later."""
+"""Ticks in `IDLE_TIMEOUT`. An idle connection is closed up to one tick early."""
 
 
 READY_INTERVAL = 0.02

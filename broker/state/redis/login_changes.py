@@ -3,8 +3,8 @@
     scanlogin:{s}:login-changes:<instance>   a set of login ids, and a token
 
 `SWAP` in `logins.py` adds the id of each login whose change has a notice. The token is that of
-the last `take`. If it is missing, changes may be missing too: the reply to that `take` was lost,
-Redis has lost data, or the instance has not taken for `CHANGES_TTL`.
+the last `take`. If it is missing, ids may be missing too: the reply to that `take` was lost, Redis
+has lost data or refused an id, or the instance has not taken for `CHANGES_TTL`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Collection, Sequence
 
 from broker.errors import Unavailable
 from broker.infrastructure.redis import Redis
+from broker.infrastructure.redis.connection import ErrorReply
 from broker.infrastructure.redis.scripts import script
 from broker.login.ports import ChangedLogins
 from broker.state.redis.encoding import to_milliseconds
@@ -24,6 +25,19 @@ CHANGES_TTL = 60.0
 
 TOKEN_MARK = "="  # noqa: S105  # no secret
 """The first character of a token. No login id has it."""
+
+ADD_CHANGE = """
+local function add_change(changes, id)
+  local exists = redis.pcall('EXISTS', changes)
+  if exists == 0 then
+    return
+  end
+  if exists ~= 1 or type(redis.pcall('SADD', changes, id)) ~= 'number' then
+    redis.pcall('DEL', changes)
+  end
+end
+"""
+"""A Lua function that raises no error. Without the set, the instance reads the whole shard."""
 
 TAKE = script("""
 local changes, former, token, ttl = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
@@ -62,7 +76,7 @@ class RedisLoginChanges:
             is_complete, ids = await self._redis.run(
                 TAKE, [key], former, token, to_milliseconds(CHANGES_TTL)
             )
-        except Unavailable:
+        except (Unavailable, ErrorReply):  # such as a missing permission
             return None
         self._tokens[key] = token
         if not is_complete:

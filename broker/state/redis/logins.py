@@ -28,7 +28,7 @@ from broker.infrastructure.sharding import shard_of
 from broker.login.model import REDEEM_LIFETIME, REDELIVERY_LIFETIME, Login, State
 from broker.login.ports import LOGIN_RETENTION, ChangedLogins, SwapResult
 from broker.state.redis.encoding import decode_or_none, ttl_milliseconds
-from broker.state.redis.login_changes import RedisLoginChanges, changes_key
+from broker.state.redis.login_changes import ADD_CHANGE, RedisLoginChanges, changes_key
 from broker.state.redis.replication import WAIT_MS
 
 SWAP_RESULTS = tuple(SwapResult)
@@ -57,24 +57,27 @@ local id = redis.call('GET', KEYS[1])
 return id and redis.call('GET', ARGV[1] .. id)
 """)
 
-SWAP = script("""
+SWAP = script(
+    ADD_CHANGE
+    + """
 local stored = redis.call('GET', KEYS[1])
 if not stored or string.sub(stored, 1, #ARGV[1]) ~= ARGV[1] then
   return 0
 end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
-if KEYS[2] and redis.pcall('EXISTS', KEYS[2]) == 1 then
-  redis.pcall('SADD', KEYS[2], ARGV[4])
+if ARGV[4] then
+  add_change(ARGV[4], ARGV[5])
 end
-if not ARGV[5] or type(redis.pcall('PUBLISH', ARGV[5], ARGV[6])) ~= 'number' then
+if not ARGV[6] or type(redis.pcall('PUBLISH', ARGV[6], ARGV[7])) ~= 'number' then
   return 1
 end
 return 2
-""")
-"""Returns a value of `SwapResult`. If a later command is refused, the change stays stored.
+"""
+)
+"""Returns a value of `SwapResult`. If a command after SET is refused, the change stays stored.
 
-KEYS[2], ARGV[4]: the changes of the instance to notify (`login_changes.py`), and the login's id.
-Without the set, the instance reads all logins of the shard.
+ARGV[4], ARGV[5]: the changes of the instance to notify (`login_changes.py`), and the login's id.
+The set is not a declared key: a script with two keys is refused while their slot moves.
 """
 
 TOUCH = """
@@ -127,16 +130,14 @@ class RedisLoginStore:
         return self._decode(await self._redis.run(BY_SCENE, [_scene_key(scene)], prefix))
 
     async def swap(self, before: Login, after: Login, notice: Notice | None = None) -> SwapResult:
-        keys = [_login_key(before.id)]
         notice_args: tuple[CommandPart, ...] = ()
         if notice is not None:
-            keys.append(changes_key(before.id[:1], before.instance))
-            notice_args = (before.id,)
+            notice_args = (changes_key(before.id[:1], before.instance), before.id)
             if self._publishes:
                 notice_args += (channel_name(before.instance), encode_notice(notice))
         result = await self._redis.run(
             SWAP,
-            keys,
+            [_login_key(before.id)],
             _version_prefix(before.version),
             _encode(after),
             self._ttl(max(before.expires_at, after.expires_at)),

@@ -98,7 +98,7 @@ async def test_first_call_returns_whole_shards(clients: list[StateBackend], cloc
 async def test_lost_reply_makes_the_next_call_return_whole_shards(
     clients: list[StateBackend], clock: Clock
 ) -> None:
-    """Another client stands for a call whose reply is lost."""
+    """The call of another client has the effect of a call whose reply is lost."""
     login = await stored(clients[0], clock)
     await clients[0].logins.take_changes("one", [SHARD, OTHER_SHARD])
     await change(clients[0], login)

@@ -99,7 +99,9 @@ class NativeServer(SocketIOServer):
         self.environ.pop(eio_sid, None)
 
     async def _leave(self, sid: str, namespace: str, reason: str) -> None:
-        if self.manager.is_connected(sid, namespace):
-            self.manager.pre_disconnect(sid, namespace)
-            await self._trigger_event("disconnect", namespace, sid, reason)
-        self.manager.basic_disconnect(sid, namespace)
+        try:
+            if self.manager.is_connected(sid, namespace):
+                self.manager.pre_disconnect(sid, namespace)
+                await self._trigger_event("disconnect", namespace, sid, reason)
+        finally:
+            self.manager.basic_disconnect(sid, namespace)

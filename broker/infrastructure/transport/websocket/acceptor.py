@@ -27,8 +27,8 @@ from broker.infrastructure.transport.timer_wheel import NO_SLOT, TimerWheel
 HEADERS_MAX_BYTES = 8190
 """Limit of a handshake's headers together. aiohttp has the same limit for one header."""
 
-TARGETS_MAX = 64
-"""Most targets in memory."""
+TARGET_MAX, TARGETS_MAX = 64, 64
+"""Characters of a target that is remembered, and how many are."""
 
 
 class UpgradeRequest(NamedTuple):
@@ -104,22 +104,31 @@ class RequestTarget(NamedTuple):
     query: Mapping[str, str]
 
 
-class RecentTargets:
-    """The targets of recent requests, parsed. Nearly all clients send the same one."""
+class UsualTargets:
+    """Short targets, parsed. Nearly all clients send the same one.
+
+    A target with a `sid` is not remembered: it is that of one client, and secret.
+    """
 
     def __init__(self) -> None:
         self._parsed: dict[str, RequestTarget] = {}
 
+    def __len__(self) -> int:
+        return len(self._parsed)
+
     def parse(self, message: RawRequestMessage) -> RequestTarget:
-        target = self._parsed.get(message.path)
+        text = message.path
+        target = self._parsed.get(text)
         if target is None:
-            if len(self._parsed) >= TARGETS_MAX:
-                self._parsed.clear()
-            target = self._parsed[message.path] = RequestTarget(message.url.path, message.url.query)
+            target = RequestTarget(message.url.path, message.url.query)
+            if len(text) <= TARGET_MAX and "sid" not in target.query:
+                if len(self._parsed) >= TARGETS_MAX:
+                    self._parsed.clear()
+                self._parsed[text] = target
         return target
 
 
-_recent_targets = RecentTargets()
+_usual_targets = UsualTargets()
 
 
 def parse_upgrade(data: bytes, transport: asyncio.Transport) -> UpgradeRequest | None:
@@ -139,7 +148,7 @@ def parse_upgrade(data: bytes, transport: asyncio.Transport) -> UpgradeRequest |
     peer = transport.get_extra_info("peername")
     return UpgradeRequest(
         message.method,
-        *_recent_targets.parse(message),
+        *_usual_targets.parse(message),
         message.headers,
         str(peer[0]) if peer else None,
         transport,
