@@ -24,6 +24,13 @@ MODES = {"session": False, "transaction": True}
 CALLS = 96
 
 
+@pytest.fixture(autouse=True)
+def _database_may_be_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first connections through PgBouncer take seconds on a busy machine."""
+    monkeypatch.setattr("broker.records.engines.CONNECT_TIMEOUT", 60.0)
+    monkeypatch.setattr(Database.__init__, "__kwdefaults__", {"statement_timeout": 60.0})
+
+
 @pytest.fixture(params=MODES)
 def mode(request: pytest.FixtureRequest) -> str:
     return str(request.param)

@@ -263,12 +263,12 @@ async def test_end_of_a_session_can_be_extended(
 async def test_extended_session_is_found_by_its_user(
     store: StateBackend, clock: Clock, pass_time: PassTime
 ) -> None:
-    session = a_session(clock, seconds=10, latest=100)
+    session = a_session(clock, seconds=100, latest=1_000)
     await store.sessions.put(session)
-    await store.sessions.put(a_session(clock, seconds=5, latest=5))
+    await store.sessions.put(a_session(clock, seconds=50, latest=50))
     for _ in range(9):
-        pass_time(9)
-        assert await store.sessions.extend(session, clock() + 10)
+        pass_time(90)
+        assert await store.sessions.extend(session, clock() + 100)
 
     assert await store.sessions.end(ALICE) == 1
     assert await store.sessions.get(session.id) is None
