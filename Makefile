@@ -28,7 +28,7 @@ export PORT SITE_PORT PHONE_PORT WECHAT_PORT GATEWAY_PORT ADMIN_PORT PROVIDER PO
 
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-cluster install test-unit test test-stock test-busy coverage check lint types \
-	fix docs chaos interop deployment bench instructions wheel packages vendor clean system
+	fix docs chaos interop deployment bench instructions wheel packages npm-packages vendor clean system
 
 ## Help
 
@@ -126,6 +126,10 @@ wheel: $(VENV)/.tested ## build a wheel and a source archive in dist/, and try t
 packages: wheel system ## build the wheel, the client packages, the chart and the Debian package in dist/
 	@tools/need $(DEBIAN_BUILD)
 	$(BIN)/python -m tools.packages
+
+npm-packages: ## build the npm packages in dist/; needs only Python and npm
+	@tools/need npm:npm
+	$(PYTHON) -m tools.packages npm
 
 vendor: ## download the Socket.IO client and Swagger UI (CLIENT_VERSION=, VIEWER_VERSION=)
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && cd "$$folder" && \

@@ -1,6 +1,7 @@
 """Builds the client packages, the chart and the Debian package, and lists what is in dist/.
 
     python -m tools.packages
+    python -m tools.packages npm     # only the packages for npm
 
 A client package is built from a copy of its folder. Files that the broker or the mini program has
 too have one source, and are copied into that copy. The Debian package is built if the machine has
@@ -13,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -79,14 +80,28 @@ def listing(output: Path) -> Iterator[str]:
         yield f"{path.stat().st_size / 1024:10.1f} KB  {path.relative_to(output.parent)}"
 
 
-def main() -> None:
+def npm_names() -> list[str]:
+    """Return the names of the packages for npm."""
+    return [name for name in names() if (PACKAGES / name / "package.json").exists()]
+
+
+def build_all(output: Path) -> None:
+    """Build the client packages, the chart and the Debian package."""
     for name in names():
-        build(name, DIST)
-    build_chart(DIST)
+        build(name, output)
+    build_chart(output)
     if shutil.which("dh"):
-        debian_package.build(DIST)
+        debian_package.build(output)
+
+
+def main(arguments: Sequence[str]) -> None:
+    if list(arguments) == ["npm"]:
+        for name in npm_names():
+            build(name, DIST)
+    else:
+        build_all(DIST)
     print("\n".join(listing(DIST)))
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -69,7 +69,7 @@ export interface Wire {
 }
 
 export interface ScanLoginOptions {
-  /** The URL of the broker, without a slash at the end. */
+  /** The URL of the broker. A slash at the end is removed. */
   broker: string;
   /** Default: `default`. */
   app?: string;

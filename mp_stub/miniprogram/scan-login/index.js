@@ -21,12 +21,13 @@ const ATTEMPTS = 3;
 const RETRY_DELAY_MS = 400;
 
 class ScanLogin {
+  // broker: its URL. A slash at the end is removed.
   // proof: a js_code to use instead of the one of wx.login, such as "pretend:alice".
   // wire: the transport of acts, HTTP by default; `overSocket` of ./socket for Socket.IO.
   constructor({ broker, app = "default", proof = null, wire = overHttp }) {
-    this.broker = broker;
-    this._session = new Session({ broker, app, proof });
-    this._wire = wire(broker);
+    this.broker = broker.replace(/\/+$/, "");
+    this._session = new Session({ broker: this.broker, app, proof });
+    this._wire = wire(this.broker);
   }
 
   // Scan a code. The broker notifies the browser that shows it. Resolves with

@@ -47,10 +47,18 @@ class Session {
   async _logIn() {
     const js_code = this._proof || (await jsCode());
     const payload = { app: this._app, js_code };
-    const { id, skey } = await request("POST", `${this._broker}/phone/session`, { payload });
+    const { id, skey } = await request("POST", `${this._broker}/phone/session`, { payload })
+      .catch((failure) => { throw this._explained(failure); });
     this._stored = { id, skey };
     wx.setStorage({ key: this._key, data: this._stored, fail: () => {} }); // storage is full: the session stays in memory
     return this._stored;
+  }
+
+  _explained(failure) {
+    if (failure.error === "invalid_session" && this._proof) {
+      failure.message += "; for a broker with WeChat, proof must be null";
+    }
+    return failure;
   }
 }
 

@@ -68,6 +68,25 @@ describe("failures", () => {
     expect(phone.calls("request").every(({ timeout }) => timeout === 6000)).toBe(true);
   });
 
+  test("a refused proof is named in the error", async () => {
+    const link = new ScanLogin({ broker: BROKER, proof: "alice" });
+
+    await expect(link.session()).rejects.toMatchObject({
+      error: "invalid_session",
+      message: expect.stringMatching(/proof must be null/),
+    });
+  });
+
+  test("a slash at the end of the broker's URL is removed", async () => {
+    const link = new ScanLogin({ broker: `${BROKER}/` });
+
+    await link.scan((await Browser.at(BROKER)).scene);
+
+    expect(link.broker).toBe(BROKER);
+    const urls = phone.calls("request").map(({ url }) => url);
+    expect(urls).toEqual([`${BROKER}/phone/session`, `${BROKER}/phone/scan`]);
+  });
+
   test("an unknown app is refused", async () => {
     const link = new ScanLogin({ broker: BROKER, app: "elsewhere" });
 

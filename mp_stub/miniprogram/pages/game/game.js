@@ -2,6 +2,7 @@
 
 const config = require("../../config");
 const { request } = require("../../scan-login/http");
+const { configured } = require("../../scan-login/index");
 const { Session } = require("../../scan-login/session");
 const { Tunnel } = require("../../scan-login/tunnel");
 const { connectSocket } = require("../../scan-login/wechat_socket");
@@ -18,7 +19,8 @@ Page({
     this.say = speaker(language());
     wx.setNavigationBarTitle({ title: this.say("title") });
     this.setData({ words: WORDS[language()] });
-    this.session = new Session({ broker: config.broker, app: config.gameApp, proof: config.proof });
+    const { broker } = configured();
+    this.session = new Session({ broker, app: config.gameApp, proof: config.proof });
     this.game = new Game({
       openTunnel: (handlers) => new Tunnel(Object.assign({
         connect: connectSocket,
