@@ -13,5 +13,7 @@
     game/        rock-paper-scissors over tunnels: its server and its page
     __main__.py  python -m web_demo --broker http://127.0.0.1:8000
 
+    wafer2_server.py is another example: a business server for clients of Wafer v2.
+
 The site uses the broker's URL only. It does not import the broker.
 """

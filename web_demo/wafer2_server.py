@@ -1,19 +1,27 @@
 """A business server for mini programs with `wafer2-client-sdk`, without MySQL.
 
+    APP_SECRET=… WAFER_KEY=… python -m web_demo.wafer2_server --app red --wafer-host biz.example
+
 It uses the broker's sessions and Wafer's tunnel calls. A later request of the client carries only
 `X-WX-Skey`, which contains the session's id and its skey.
 """
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import hmac
 import json
+import os
+import sys
 import time
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import aiohttp
 from aiohttp import web
+
+from .__main__ import parse_http_url, parse_port
 
 Fields = dict[str, Any]
 
@@ -116,3 +124,62 @@ class BusinessServer:
     async def _close(self, application: web.Application) -> None:
         if self._http is not None:
             await self._http.close()
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="web_demo.wafer2_server",
+        description="Serve a business server for mini programs with wafer2-client-sdk.",
+        epilog="The environment variables APP_SECRET and WAFER_KEY contain the app's secret and "
+        "its wafer_key.",
+    )
+    broker = os.environ.get("BROKER_URL", "http://127.0.0.1:8000")
+    parser.add_argument("--broker", type=parse_http_url, default=broker, help="URL of the broker")
+    parser.add_argument("--app", required=True, help="id of the app at the broker")
+    parser.add_argument("--wafer-host", required=True, help="wafer_host of the app")
+    parser.add_argument(
+        "--url", type=parse_http_url, help="URL of this server, to which the broker sends callbacks"
+    )
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=parse_port, default=8082)
+    return parser.parse_args(arguments)
+
+
+def read_configuration(arguments: argparse.Namespace) -> Configuration:
+    secret, key = os.environ.get("APP_SECRET"), os.environ.get("WAFER_KEY")
+    if not secret or not key:
+        sys.exit(
+            "wafer2_server: set APP_SECRET to the secret that `scan-login app rotate-secret "
+            f"{arguments.app}` prints, and WAFER_KEY to the app's wafer_key"
+        )
+    own_url = arguments.url or f"http://{arguments.host}:{arguments.port}"
+    return Configuration(
+        broker=arguments.broker.rstrip("/"),
+        app=arguments.app,
+        secret=secret,
+        host=arguments.wafer_host,
+        key=key,
+        url=own_url.rstrip("/"),
+    )
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    configuration = read_configuration(arguments)
+    address = f"http://{arguments.host}:{arguments.port}/"
+    try:
+        web.run_app(
+            BusinessServer(configuration).application(),
+            host=arguments.host,
+            port=arguments.port,
+            print=lambda *_: print(
+                f"wafer2_server: serves {address} (callbacks to {configuration.url}/tunnel)",
+                flush=True,
+            ),
+        )
+    except OSError as error:
+        sys.exit(f"wafer2_server: cannot listen on {address}: {error.strerror or error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -23,6 +23,7 @@ from broker.infrastructure.api.rate_limit import RateLimiter
 from broker.infrastructure.api.schema import RequestFields, ResponseModel
 from broker.infrastructure.codec import decode, encode
 from broker.infrastructure.outbound.ssrf import may_be_public
+from broker.infrastructure.settings_sources import variable
 from broker.infrastructure.transport.bodies import read_body
 from broker.tunnels.errors import UnknownTunnel
 from broker.tunnels.model import ENDED_BY_BACKEND, WAFER, CloseRequest, is_tunnel_id
@@ -195,7 +196,8 @@ class WaferTunnelsAPI:
         if self._is_private_allowed:
             return None
         if parts.scheme == "http" or not may_be_public(host):
-            return "is not an https URL with a public address"
+            allow = f"{variable('wafer_callbacks_private')}=true"
+            return f"is not an https URL with a public address: to allow it, set {allow}"
         return None
 
     async def _send(self, app: App, packet: WaferPacket) -> Sequence[str]:

@@ -396,9 +396,11 @@ async def test_receiver_inside_the_network_is_refused(start_broker: StartBroker)
     async with aiohttp.ClientSession() as http:
         calls = TunnelCalls(http, broker.url)
         codes = {url: (await calls.create(url))["code"] for url in RECEIVERS}
+        private = await calls.create("https://10.0.0.1/tunnel")
         public = await calls.create("https://biz.example/tunnel")
 
     assert set(codes.values()) == {9005}
+    assert private["message"].endswith("set SCAN_LOGIN_WAFER_CALLBACKS_PRIVATE=true")
     assert public["code"] == 0
 
 
