@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.support.builders import FixedDirectory, StartBroker
-from tests.support.environment import ROOT
+from tests.support.environment import ROOT, need
 from tests.support.miniprogram import run_suite
-from tests.support.packages import FOLDER, Project
+from tests.support.packages import FOLDER, TIMEOUT, Project
 
 PACKAGE = "@scan-login/miniprogram"
 FILES = ["app.js", "pages/index/wsLogin.json", "pages/index/wsLogin.wxml"]
-FILES += ["pages/index/wsLogin.js", "pages/index/own.js", "chat.js"]
+FILES += ["pages/index/wsLogin.js", "pages/index/own.js", "pages/index/own.wxml"]
+FILES += ["own_server.js", "chat.js", "pages/tunnel/tunnel.js"]
 """The files of the examples in docs/miniprogram.md, in their order."""
 
 
@@ -46,6 +48,23 @@ def test_types_fit_a_strict_mini_program(project: Project) -> None:
     shutil.copytree(FOLDER / "miniprogram", project.root / "pages")
 
     project.tool("typescript/bin/tsc", "--lib", "ES2022", "--jsx", "preserve")
+
+
+@pytest.mark.parametrize("name", ["miniprogram", "widget"])
+def test_folder_without_sources_cannot_be_installed(tmp_path: Path, name: str) -> None:
+    (tmp_path / "package.json").write_text('{"private": true}')
+
+    npm = subprocess.run(
+        [need("npm"), "install", "--offline", str(ROOT / "packages" / name)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=False,
+    )
+
+    assert npm.returncode != 0
+    assert "make npm-packages" in npm.stderr
 
 
 async def test_package_runs_in_the_simulator(start_broker: StartBroker, project: Project) -> None:

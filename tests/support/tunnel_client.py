@@ -60,6 +60,7 @@ class Backend:
     """Receives callbacks, and verifies their signatures.
 
     answers: by type; others are accepted.  callbacks: all that arrived, in order.
+    verifications: the bodies of `tunnel.verify`.
     in_flight: callbacks that have no answer yet.
     in_flight_max: the most callbacks of one tunnel at a time.
     """
@@ -68,6 +69,7 @@ class Backend:
         self.url = f"http://127.0.0.1:{port}/hook"
         self.answers: dict[str, Respond] = {}
         self.callbacks: list[Callback] = []
+        self.verifications: list[Fields] = []
         self.in_flight_max = 0
         self._in_flight: dict[str, int] = {}
         self._webhook = Webhook(SECRET)
@@ -80,6 +82,7 @@ class Backend:
         fields = self._webhook.verify(await request.read(), dict(request.headers))
         type_, data = fields["type"], fields["data"]
         if type_ == "tunnel.verify":
+            self.verifications.append(fields)
             return web.json_response({"challenge": data["challenge"]})
         self.callbacks.append(Callback(type_, request.headers["webhook-id"], data))
         tunnel_id = data.get("tunnel_id", "")

@@ -15,6 +15,7 @@ from broker.settings import load_settings
 from tests.support.app_admin import TOKEN, Admin
 from tests.support.builders import StartBroker
 from tests.support.chat import chatting
+from tests.support.clients import PhoneClient
 from tests.support.commands import Call
 from tests.support.doc_examples import shell, structure
 from tests.support.environment import ROOT
@@ -26,6 +27,7 @@ from tests.support.tunnel_client import (
     tunnel_world,
 )
 from tests.support.wafer import KEY, SessionServer, TunnelCalls, serving_business
+from web_demo.wafer2_server import Configuration, parse_arguments, read_configuration
 
 CHAT, TUNNELS, WAFER = (
     (ROOT / f"docs/{name}.md").read_text() for name in ("chat", "tunnels", "wafer")
@@ -69,6 +71,17 @@ def test_documented_wafer_settings_are_valid() -> None:
     assert named["WAFER_HOST"] == HOST
 
 
+def test_documented_wafer2_server_has_valid_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
+    [lines] = [block for block in blocks(WAFER, "sh") if "wafer2_server" in block]
+    variables, command = lines.splitlines()
+    for name, value in (one.split("=") for one in variables.split()[1:]):
+        monkeypatch.setenv(name, value)
+
+    found = read_configuration(parse_arguments(shlex.split(command)[3:]))
+
+    assert found == Configuration("https://login.example", "red", "…", HOST, KEY, f"https://{HOST}")
+
+
 @pytest.mark.parametrize("column", [1, 2], ids=["default", "red"])
 async def test_documented_wafer_urls_answer(start_broker: StartBroker, column: int) -> None:
     rows = dict.fromkeys(("AuthServerUrl", "TunnelServerUrl"), "")
@@ -105,12 +118,24 @@ async def test_documented_requests_return_documented_answers(world: TunnelWorld)
     await admin.ask("POST", "/apps", {"id": "red", "name": "Red", "tunnel_url": world.backend.url})
     secret = (await admin.ask("POST", "/apps/red/rotate-secret")).body["api_secret"]
     await admin.http.close()
-    variables = {"BROKER": world.broker.url, "APP": "red", "SECRET": secret}
+    async with PhoneClient(world.broker.url, js_code="pretend:alice", app="red") as phone:
+        session = {"ID": phone.session["id"], "SKEY": phone.session["skey"]}
+    variables = {"BROKER": world.broker.url, "APP": "red", "SECRET": secret, **session}
 
     assert len(examples) == 2
     for lines, written in examples:
-        [answer] = await shell(lines, variables)
-        assert structure(answer) == structure(json.loads(written)), lines
+        answers = await shell(lines, variables)
+        assert len(answers) == lines.count("curl")
+        for answer in answers:
+            assert structure(answer) == structure(json.loads(written)), lines
+
+
+async def test_documented_verification_has_the_fields(world: TunnelWorld) -> None:
+    [written] = [block for block in blocks(TUNNELS, "json") if "tunnel.verify" in block]
+
+    await world.open(subject="user-7")
+
+    assert structure(world.backend.verifications[0]) == structure(json.loads(written))
 
 
 async def test_documented_callback_has_the_fields(world: TunnelWorld) -> None:

@@ -41,6 +41,24 @@ function openLogin(query) {
   return page.querySelector("#login");
 }
 
+// A page without a view: its data and methods.
+function pageOf(name) {
+  global.Page = (page) => { options = page; };
+  require(`${PROGRAM}/${name}`);
+  const page = Object.assign({ data: {} }, options);
+  page.setData = (more) => Object.assign(page.data, more);
+  return page;
+}
+
+// answer(request): the response of https://api.example. Other requests reach the broker.
+function answerAsOwnServer(answer) {
+  const { request } = phone.wx;
+  phone.wx.request = (asked) => {
+    if (asked.url.startsWith("https://api.example/")) asked.success(answer(asked));
+    else request(asked);
+  };
+}
+
 test("the component confirms a login", async () => {
   const browser = await Browser.at(BROKER);
   const login = openLogin({ scene: encodeURIComponent(browser.scene) });
@@ -57,16 +75,63 @@ test("the component confirms a login", async () => {
 });
 
 test("an own view confirms a login", async () => {
-  global.Page = (page) => { options = page; };
-  require(`${PROGRAM}/pages/index/own`);
-  const data = {};
-  const page = Object.assign(options, { setData: (more) => Object.assign(data, more) });
+  const page = pageOf("pages/index/own");
   const browser = await Browser.at(BROKER);
 
   await page.onLoad({ scene: browser.scene });
-  await page.confirm();
+  await page.confirm({ currentTarget: { dataset: {} } });
 
-  expect(data).toMatchObject({ site: "Shop", outcome: "confirmed" });
+  expect(page.data).toMatchObject({ site: "Shop", choices: [], outcome: "confirmed" });
+});
+
+test("an own view shows the error of an unknown code", async () => {
+  const page = pageOf("pages/index/own");
+
+  await page.onLoad({ scene: "unknown-scene" });
+
+  expect(page.data).toMatchObject({ outcome: "unknown_scene" });
+});
+
+test("an own server gets another session after 401", async () => {
+  const ids = [];
+  answerAsOwnServer(({ header }) => {
+    ids.push(header["X-WX-Id"]);
+    return { statusCode: ids.length === 1 ? 401 : 200, data: { orders: [] } };
+  });
+  const { ask } = require(`${PROGRAM}/own_server`);
+
+  expect(await ask("/orders")).toEqual({ statusCode: 200, data: { orders: [] } });
+
+  expect(new Set(ids).size).toBe(2);
+});
+
+test("a page shows the message of a tunnel", async () => {
+  const handlers = {};
+  const created = new Promise((resolve) => {
+    phone.wx.connectSocket = ({ url }) => {
+      resolve(url);
+      return {
+        send() {},
+        close() {},
+        ...Object.fromEntries(["onOpen", "onMessage", "onClose", "onError"].map(
+          (name) => [name, (handler) => { handlers[name] = handler; }],
+        )),
+      };
+    };
+  });
+  answerAsOwnServer(() => ({ statusCode: 200, data: { url: "wss://login.example/tunnel/ticket" } }));
+  const page = pageOf("pages/tunnel/tunnel");
+  close = () => page.onUnload();
+  const receive = (frame) => handlers.onMessage({ data: JSON.stringify(frame) });
+
+  page.onLoad();
+  page.onShow();
+  expect(await created).toBe("wss://login.example/tunnel/ticket");
+  handlers.onOpen();
+  receive({ type: "open", tunnel_id: "t1", resume: "secret", epoch: "e1", offset: 0, recovered: true, ping_every: 25 });
+  receive({ type: "message", offset: 1, data: "hello" });
+
+  expect(page.data).toMatchObject({ status: "open", recovered: false, message: "hello" });
 });
 
 test("the chat stores a message", async () => {
