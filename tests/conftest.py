@@ -27,6 +27,8 @@ from broker.bus import open_bus
 from broker.directories.open import OpenDirectory
 from broker.identity.ports import Directory
 from broker.infrastructure.coordination import Bus
+from broker.infrastructure.redis import cluster as redis_cluster
+from broker.infrastructure.redis import reconnector, subscription, urls
 from broker.infrastructure.runtime.server import Site, serve_sites
 from broker.infrastructure.settings_sources import PREFIX
 from broker.infrastructure.transport.settings import ENGINES
@@ -302,6 +304,13 @@ def issuer(tmp_path: Path, clock: Clock) -> TokenIssuer:
 @pytest.fixture
 def trail() -> RecordingAuditLog:
     return RecordingAuditLog()
+
+
+@pytest.fixture
+def long_redis_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let Redis reply late: hundreds of simultaneous commands take time on a busy machine."""
+    for module in (redis_cluster, reconnector, subscription, urls):
+        monkeypatch.setattr(module, "REPLY_TIMEOUT", 60)
 
 
 @pytest.fixture

@@ -135,8 +135,11 @@ class PoolFiller:
             try:
                 await self._fill(number)
             except Unavailable as failure:
-                self._failure = self._failure or failure
-                self.stop()
+                self._fail(failure)
+
+    def _fail(self, failure: Unavailable) -> None:
+        self._failure = self._failure or failure
+        self.stop()
 
     async def _fill(self, number: int) -> None:
         reserve = partial(self._codes.reserve, self._app, number, seconds=RESERVATION_TIMEOUT)
@@ -148,10 +151,12 @@ class PoolFiller:
             key = picture_key(reservation.scene, picture.media_type)
             await self._retry(partial(self._pictures.put, key, picture.content))
             await self._finish(reservation, key)
-        except Unavailable:
+        except Unavailable as failure:
+            self._fail(
+                failure
+            )  # at once: later failures, such as of the circuit breaker, follow it
             with suppress(Unavailable):  # the reservation expires
                 await self._codes.release_reservation(reservation)
-            raise
 
     async def _draw(self, scene: str) -> CodePicture:
         picture = await self._provider.draw(scene)

@@ -10,8 +10,6 @@ import pytest
 import structlog
 
 from broker.blobs.pictures import ObjectPictureStore
-from broker.infrastructure.redis import cluster as redis_cluster
-from broker.infrastructure.redis import reconnector, subscription, urls
 from broker.pool.filler import PoolFiller
 from broker.records.database import Database
 from broker.records.pool_codes import SqlCodeStore
@@ -23,10 +21,8 @@ from tests.support.servers.redis import Engines
 
 
 @pytest.fixture(autouse=True)
-def long_redis_limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let Redis reply late: hundreds of simultaneous commands take time on a busy machine."""
-    for module in (redis_cluster, reconnector, subscription, urls):
-        monkeypatch.setattr(module, "REPLY_TIMEOUT", 60)
+def _redis_may_be_late(long_redis_limits: None) -> None:
+    """No conformance test measures when Redis counts as lost."""
 
 
 @pytest.fixture

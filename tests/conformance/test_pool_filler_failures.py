@@ -13,6 +13,7 @@ from broker.blobs.pictures import ObjectPictureStore
 from broker.identity.errors import ProviderUnavailable
 from broker.pool.errors import PicturesUnavailable
 from broker.pool.filler import RESERVATION_TIMEOUT, FillProgress
+from broker.pool.model import CodeReservation
 from broker.pool.verifier import verify_codes
 from broker.records.errors import RecordsUnavailable
 from broker.records.pool_codes import SqlCodeStore
@@ -81,6 +82,34 @@ async def test_permanent_wechat_failure_ends_filling_with_its_remedy(
     async with provider_at(wechat.url) as provider:
         assert await make_filler(provider=provider, count=30).run() == 27
     assert await is_whole(codes, folder, 30)
+
+
+async def test_first_failure_is_reported_if_its_release_is_late(
+    make_filler: Fill,
+    codes: SqlCodeStore,
+    provider: CountingProvider,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The circuit breaker refuses the next draw, and its release comes before that of the first."""
+    released, release = asyncio.Event(), codes.release_reservation
+    scenes: list[str] = []
+
+    async def fail(scene: str) -> None:
+        scenes.append(scene)
+        raise ProviderUnavailable("48001" if len(scenes) == 1 else "paused", 1, retryable=False)
+
+    async def release_first_last(reservation: CodeReservation) -> None:
+        if reservation.scene == scenes[0]:
+            await released.wait()
+        await release(reservation)
+        released.set()
+
+    provider.before_draw = fail
+    monkeypatch.setattr(codes, "release_reservation", release_first_last)
+    with pytest.raises(ProviderUnavailable) as failure:
+        await make_filler(count=2).run()
+
+    assert failure.value.reason == "48001"
 
 
 async def test_wrong_secret_ends_filling_without_a_draw(

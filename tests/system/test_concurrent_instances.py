@@ -51,6 +51,8 @@ from tests.support.device_flow import GRANT
 from tests.support.servers.redis import RedisServer, redis_program, running
 from tests.support.waiting import eventually, opened, opened_bus
 
+pytestmark = pytest.mark.usefixtures("long_redis_limits")
+
 T = TypeVar("T")
 
 REDEEMS = 10_000

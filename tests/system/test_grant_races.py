@@ -27,6 +27,8 @@ from tests.support.grants import a_code, a_family, a_grant, a_sign_in
 from tests.support.servers.redis import RedisServer, redis_program, running
 from tests.support.waiting import opened
 
+pytestmark = pytest.mark.usefixtures("long_redis_limits")
+
 COUNT = 1_000
 
 

@@ -18,6 +18,8 @@ from tests.support.oidc_provider import COMMON, Provider
 from tests.support.oidc_site import CALLBACK, OIDCSite, add_site, answer_in
 from tests.support.servers.redis import RedisServer, redis_program, running
 
+pytestmark = pytest.mark.usefixtures("long_redis_limits")
+
 OFFLINE = "openid offline_access"
 
 
