@@ -17,7 +17,7 @@ LOGIN = """<!doctype html><meta charset="utf-8"><title>My site</title>
 <script type="module">
   document.querySelector("scan-login").onlogin = async (token) => {
     const answer = await fetch("/session", { method: "POST", body: JSON.stringify(token) });
-    if (!answer.ok) throw new Error("the site rejected the token");
+    if (!answer.ok) throw new Error("POST /session answered with status " + answer.status);
     location.reload();
   };
 </script>""".replace("$broker", BROKER).replace("$app", APP)

@@ -79,7 +79,7 @@ function showSnippets(app) {
       headers: { "Content-Type": "application/json" },
       body: JSON.stringify({ access_token }),
     });
-    if (!answer.ok) throw new Error("the site rejected the token");
+    if (!answer.ok) throw new Error("POST /session answered with status " + answer.status);
     location.assign("/account");
   };
 </script>`;
