@@ -22,7 +22,7 @@ from tools.packages import build
 
 NODE_MODULES = ROOT / "tests/clients/backend/node_modules"
 
-PYTHON_SITES = ("fastapi", "flask", "django", "itsdangerous", "uvicorn")
+PYTHON_SITES = ("fastapi", "flask", "django", "itsdangerous", "starlette>=1.6", "uvicorn")
 """Packages that the examples need besides the client."""
 
 NODE_SITES = ("cookie-session", "express")

@@ -66,11 +66,17 @@ def _open(request: urllib.request.Request, timeout: float) -> http.client.HTTPRe
         return refused  # type: ignore[return-value]  # it has the same attributes
 
 
-async def fetch(url: str, *, timeout: float) -> bytes:
-    """Return the body of a GET request. Raises BrokerUnavailable if there is none.
+def require_aiohttp() -> None:
+    """Raise ImportError if aiohttp, which `fetch` uses, is not installed."""
+    try:
+        import aiohttp  # noqa: F401
+    except ModuleNotFoundError as error:
+        install = 'pip install "scan-login-client[async]"'
+        raise ImportError(f"AsyncVerifier needs aiohttp: {install}") from error
 
-    Raises ImportError without aiohttp: install `scan-login-client[async]`.
-    """
+
+async def fetch(url: str, *, timeout: float) -> bytes:
+    """Return the body of a GET request. Raises BrokerUnavailable if there is none."""
     import aiohttp
 
     limit = aiohttp.ClientTimeout(total=timeout)

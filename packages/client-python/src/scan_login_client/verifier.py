@@ -3,7 +3,7 @@
 The classes:
 
     Verifier        blocks, for Django, Flask and other threads
-    AsyncVerifier   for asyncio, needs aiohttp
+    AsyncVerifier   for asyncio, needs `scan-login-client[async]`
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from scan_login_client.errors import BrokerUnavailable, UnknownKey
 from scan_login_client.keys import KeyCache, parse_keys
 from scan_login_client.tokens import Claims, Rules, check_token
-from scan_login_client.transport import check_url, expect_ok, fetch, send
+from scan_login_client.transport import check_url, expect_ok, fetch, require_aiohttp, send
 
 FETCH_TIMEOUT = 5.0
 
@@ -46,10 +46,10 @@ class _Checker:
         self._clock = clock
         self._monotonic = monotonic
         self._cache = KeyCache()
-        self._create_lock()
+        self._prepare_fetches()
 
-    def _create_lock(self) -> None:
-        """Create the lock of fetches."""
+    def _prepare_fetches(self) -> None:
+        """Create the lock of fetches. Raises ImportError if they need a package that is missing."""
         raise NotImplementedError
 
     @property
@@ -99,7 +99,7 @@ class Verifier(_Checker):
     While the broker does not answer, keys are used for up to 24 hours.
     """
 
-    def _create_lock(self) -> None:
+    def _prepare_fetches(self) -> None:
         self._fetching = threading.Lock()
 
     def verify(self, token: object) -> Claims:
@@ -137,9 +137,13 @@ class Verifier(_Checker):
 
 
 class AsyncVerifier(_Checker):
-    """Verifies access tokens in one event loop. The arguments are those of `Verifier`."""
+    """Verifies access tokens in one event loop. The arguments are those of `Verifier`.
 
-    def _create_lock(self) -> None:
+    Raises ImportError without aiohttp: install `scan-login-client[async]`.
+    """
+
+    def _prepare_fetches(self) -> None:
+        require_aiohttp()
         self._fetching = asyncio.Lock()
 
     async def verify(self, token: object) -> Claims:
