@@ -30,8 +30,8 @@ class AdminSettings(SettingsGroup):
     )
     admin_subjects: StringList = Field(
         (),
-        description="subjects of the users who may sign in to the admin page by scan; needs "
-        "`SCAN_LOGIN_ADMIN_URL` and `SCAN_LOGIN_ADMIN_TOKEN`",
+        description="subjects of the users who may sign in to the admin page by scan, "
+        "separated by commas; needs `SCAN_LOGIN_ADMIN_URL` and `SCAN_LOGIN_ADMIN_TOKEN`",
     )
 
     @model_validator(mode="after")

@@ -44,8 +44,8 @@ class AppSettings(SettingsGroup):
     )
     origins: Annotated[StringList, AfterValidator(parse_origins)] = Field(
         (),
-        description="exact Origins of the pages that may connect; default: the Origin of the "
-        "public URL",
+        description="exact Origins of the pages that may connect, separated by commas, such as "
+        "`https://shop.example,https://www.shop.example`; default: the Origin of the public URL",
     )
     code_source: Annotated[str, one_of(CODE_SOURCES)] = Field(
         "live",

@@ -17,7 +17,9 @@ class ChatSettings(SettingsGroup):
         "the https URL of the webhook that admits people",
     )
     chat_moderators: Annotated[StringList, AfterValidator(check_moderators)] = Field(
-        (), description="subjects that may moderate every room of the app `default`"
+        (),
+        description="subjects that may moderate every room of the app `default`, separated by "
+        "commas",
     )
     chat_session_lifetime: Seconds = Field(
         86_400, le=86_400, description="seconds after its last use that a chat can be resumed"

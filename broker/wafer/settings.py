@@ -39,7 +39,7 @@ class WaferSettings(SettingsGroup):
     wafer_networks: Annotated[StringList, AfterValidator(check_networks)] = Field(
         (),
         description="networks of the business servers that may call `/mina_auth/`, which has no "
-        "authentication; default: loopback and private networks",
+        "authentication, separated by commas; default: loopback and private networks",
     )
     wafer_callbacks_private: bool = Field(
         False,

@@ -20,7 +20,7 @@ class APISettings(SettingsGroup):
     trusted_proxies: Annotated[StringList, AfterValidator(check_networks)] = Field(
         (),
         description="addresses or networks of proxies whose `SCAN_LOGIN_FORWARDED_HEADER` is "
-        "trusted",
+        "trusted, separated by commas",
     )
     forwarded_header: Annotated[
         str, StringConstraints(to_lower=True), one_of(("x-forwarded-for", "forwarded"))

@@ -101,9 +101,9 @@ class ServerSettings(SettingsGroup):
     )
     roles: StringList = Field(
         (),
-        description="parts of the API that this process serves, of browser, phone, oauth, "
-        "sessions, tunnels, wafer, oidc, chat, files; default: all, but oidc only if the public "
-        "URL is https or loopback",
+        description="parts of the API that this process serves, separated by commas, of browser, "
+        "phone, oauth, sessions, tunnels, wafer, oidc, chat, files; default: all, but oidc only "
+        "if the public URL is https or loopback",
     )
     drain: float = Field(
         2,
