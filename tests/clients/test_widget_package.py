@@ -5,21 +5,41 @@ tests/clients/packages/pages has a page without a framework, one of React and on
 
 from __future__ import annotations
 
+import asyncio
 import re
 import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
+import aiohttp
 import pytest
+from aiohttp import web
 from playwright.async_api import Browser, expect
 
+from broker.infrastructure.runtime.server import Site, serve_sites
 from tests.support.clients import PhoneClient
-from tests.support.environment import ROOT
+from tests.support.environment import ROOT, free_port, need
 from tests.support.packages import FOLDER, Project
 from tests.support.pages import WAIT_MS, open_page, scene_on, shows
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, listens
 from tests.support.widget_pages import Serve, log_in
 
 PAGES = ["plain", "react", "vue"]
+DOCS = (ROOT / "docs/react-vue.md").read_text()
+
+TRIAL = """\
+import { ScanLogin, type ScanLoginToken } from "@scan-login/widget/react";
+declare function signIn(token: ScanLoginToken): void;
+export const trial = (
+EXAMPLE);
+"""
+
+
+def example(language: str) -> str:
+    """Return the only example in `language` of docs/react-vue.md."""
+    [text] = re.findall(rf"```{language}\n(.*?)```", DOCS, re.DOTALL)
+    return str(text)
 
 
 @pytest.fixture(scope="module")
@@ -28,10 +48,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     for name in ("tsconfig.json", "vite.config.js"):
         shutil.copy(FOLDER / name, project.root)
     shutil.copytree(FOLDER / "pages", project.root / "pages")
-    docs = (ROOT / "docs/react-vue.md").read_text()
     for kind in ("tsx", "vue"):
-        [example] = re.findall(rf"```{kind}\n(.*?)```", docs, re.DOTALL)
-        (project.root / "pages" / f"example.{kind}").write_text(example)
+        (project.root / "pages" / f"example.{kind}").write_text(example(kind))
+    (project.root / "pages/trial.tsx").write_text(TRIAL.replace("EXAMPLE", example("jsx")))
     return project
 
 
@@ -83,6 +102,45 @@ async def test_removed_widget_leaves_no_login(
 
 def test_types_fit_strict_pages(project: Project) -> None:
     project.tool("vue-tsc/bin/vue-tsc.js")
+
+
+@asynccontextmanager
+async def running_vite(folder: Path) -> AsyncIterator[str]:
+    """Run the development server of Vite in `folder`; yields its URL."""
+    port = free_port()
+    script = str(FOLDER / "node_modules/vite/bin/vite.js")
+    process = await asyncio.create_subprocess_exec(
+        *(need("node"), script, "--port", str(port)), cwd=folder, stdout=asyncio.subprocess.DEVNULL
+    )
+    try:
+        await eventually(lambda: listens(port))
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+async def test_documented_proxy_passes_the_origin(project: Project) -> None:
+    """A backend that checks the Origin accepts the requests of a page of Vite."""
+
+    async def echo_origin(request: web.Request) -> web.Response:
+        return web.Response(text=request.headers["Origin"])
+
+    folder, port = project.root / "proxied", free_port()
+    folder.mkdir()
+    (folder / "vite.config.js").write_text(example("js").replace("8081", str(port)))
+    backend = web.Application()
+    backend.add_routes([web.post("/session", echo_origin), web.get("/account", echo_origin)])
+
+    async with (
+        serve_sites([Site("backend", backend, "127.0.0.1", port, "PORT")]),
+        running_vite(folder) as url,
+        aiohttp.ClientSession(url, headers={"Origin": url}) as http,
+    ):
+        answers = [await http.post("/session"), await http.get("/account")]
+        origins = [await answer.text() for answer in answers]
+
+    assert origins == [url, url]
 
 
 def test_import_on_a_server_renders_the_element(project: Project) -> None:
