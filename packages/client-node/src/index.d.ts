@@ -168,7 +168,7 @@ export type Event =
       }
     >
   | EventOf<"room.admit", { app: string; room: string; subject: string; openid?: string }>
-  | EventOf<"tunnel.verify", { challenge: string }>
+  | EventOf<"tunnel.verify", { app: string; challenge: string }>
   | EventOf<"tunnel.open", TunnelData & { ip: string; user_agent: string; resumed: boolean }>
   | EventOf<"tunnel.message", TunnelData & { id?: string; data: unknown }>
   | EventOf<"tunnel.close", TunnelData & { code: number; reason: string; by: string }>

@@ -90,6 +90,7 @@ class TunnelVerify(Event):
     """Does this URL receive the callbacks of tunnels? Answer `{"challenge": …}`."""
 
     type: ClassVar[str] = "tunnel.verify"
+    app: str
     challenge: str
 
 
