@@ -78,7 +78,15 @@ def failure_reason(error: Unavailable) -> str:
 
 
 class StartupError(Exception):
-    """Ends a command.  The message states the reason and what to do."""
+    """Ends a command.  The message states the reason and what to do.
+
+    remedy: what to do, as the end of the message; empty if the reason contains it.
+    """
+
+    def __init__(self, reason: str, remedy: str = "") -> None:
+        super().__init__(f"{reason}; {remedy}" if remedy else reason)
+        self.reason = reason
+        self.remedy = remedy
 
 
 class InvalidSettings(StartupError):

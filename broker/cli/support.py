@@ -75,10 +75,7 @@ def with_records(
     try:
         return asyncio.run(main())
     except RecordsUnavailable as error:
-        sys.exit(
-            f"the records cannot be reached: {error.reason}; start the database, or correct "
-            f"{PREFIX}RECORDS_URL"
-        )
+        sys.exit(f"the records cannot be reached: {error.reason}; {error.remedy}")
     except (ProviderUnavailable, PicturesUnavailable) as error:
         sys.exit(error.reason)
     except (InvalidApp, InvalidUser) as error:

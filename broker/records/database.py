@@ -110,7 +110,8 @@ class Database:
         if revision not in REVISIONS:
             raise RecordsStartupError(
                 f"the records in {self.location} have revision {revision}, which is newer than "
-                f"revision {HEAD} of this program: use a newer version of scan-login"
+                f"revision {HEAD} of this program",
+                "install the version of scan-login that wrote them, or a newer one",
             )
         return MigrationStatus(revision, REVISIONS[REVISIONS.index(revision) + 1 :])
 
@@ -161,7 +162,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "no answer in time"
     if isinstance(error, OSError):
-        return error.strerror or type(error).__name__
+        return error.strerror or str(error) or type(error).__name__
     connecting = isinstance(error, DBAPIError) and error.statement is None
     if connecting or isinstance(error, OperationalError):
         return str(getattr(error, "orig", error)).partition("\n")[0]

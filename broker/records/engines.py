@@ -7,6 +7,7 @@ import os
 import re
 import sqlite3
 import ssl
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -70,14 +71,15 @@ def _sqlite(url: URL, statement_timeout: float) -> AsyncEngine:
 def _enable_wal(cursor: Any, timeout: float) -> None:
     """Turn on WAL, with which readers never wait and writers wait for one another.
 
-    SQLite waits for locks, but not in this statement. If several instances start at once with a
-    new file, the file may be locked by another that does the same.
+    SQLite does not wait for each lock of this statement. If several instances start at once with
+    a new file, the file may be locked by another that does the same.
     """
-    for remaining in range(round(timeout / LOCK_POLL_INTERVAL), -1, -1):
+    deadline = time.monotonic() + timeout
+    while True:
         try:
             cursor.execute("PRAGMA journal_mode=WAL")
         except sqlite3.OperationalError:
-            if not remaining:
+            if time.monotonic() >= deadline:
                 raise
             await_only(asyncio.sleep(LOCK_POLL_INTERVAL))
         else:

@@ -151,8 +151,7 @@ def _startup_errors(database: Database) -> Iterator[None]:
         yield
     except RecordsUnavailable as error:
         raise RecordsStartupError(
-            f"the records in {database.location} are unavailable: {error.reason}; start the "
-            "database, or correct SCAN_LOGIN_RECORDS_URL"
+            f"the records in {database.location} are unavailable: {error.reason}", error.remedy
         ) from None
 
 

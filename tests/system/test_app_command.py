@@ -147,6 +147,17 @@ def test_records_of_newer_program_are_refused(tmp_path: Path, records_file: Path
     assert "Traceback" not in refused.stderr
 
 
+def test_database_file_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
+    (tmp_path / "records.db").mkdir()
+
+    url = f"sqlite+aiosqlite:///{tmp_path}/records.db"
+    refused = run(tmp_path, "serve", SCAN_LOGIN_RECORDS_URL=url, SCAN_LOGIN_PORT="0")
+
+    assert refused.returncode == 1
+    assert "unable to open database file; " in refused.stderr
+    assert "the file belongs to another user" in refused.stderr
+
+
 def test_broker_without_database_does_not_start(tmp_path: Path) -> None:
     url = f"postgresql+asyncpg://u:hunter2@127.0.0.1:{free_port()}/x"
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from broker.errors import StartupError
 
+OTHER_USER = "run this command as the broker's user, or give that user the file and its folder"
+
 
 class SecretFile:
     """A file that only its owner can read. Every method raises KeyFileError."""
@@ -26,13 +28,14 @@ class SecretFile:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise KeyFileError(f"cannot read {self.path}: {error.strerror}") from None
+            raise self._access_error("read", error) from None
         except UnicodeDecodeError:
             raise self.damaged_error() from None
         if mode & 0o077:
             raise KeyFileError(
-                f"{self.path} can be read by other users (mode {mode:o}): chmod 600 it. If "
-                "another user may have read the token keys, run scan-login key rotate --now twice"
+                f"{self.path} can be read by other users (mode {mode:o})",
+                "chmod 600 it. If another user may have read the token keys, run scan-login key "
+                "rotate --now twice",
             )
         return text
 
@@ -52,7 +55,7 @@ class SecretFile:
         try:
             descriptor = os.open(self.path.parent, os.O_RDONLY)
         except OSError as error:
-            raise KeyFileError(f"cannot write {self.path}: {error.strerror}") from None
+            raise self._access_error("write", error) from None
         try:
             with suppress(OSError):  # a file system without locks
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -62,16 +65,23 @@ class SecretFile:
 
     def damaged_error(self) -> KeyFileError:
         """Return the error for a file with invalid content."""
-        return KeyFileError(f"{self.path} is damaged: restore it or move it away")
+        return KeyFileError(
+            f"{self.path} is damaged", "restore it from a backup, or move it away if there is none"
+        )
 
     def missing_error(self) -> KeyFileError:
         return KeyFileError(f"{self.path} was deleted while it was read")
+
+    def _access_error(self, act: str, error: OSError) -> KeyFileError:
+        """act: `read` or `write`."""
+        remedy = OTHER_USER if isinstance(error, PermissionError) else ""
+        return KeyFileError(f"cannot {act} {self.path}: {error.strerror}", remedy)
 
     def _write(self, text: str, move: Callable[[str, Path], None]) -> bool:
         try:
             descriptor, draft = tempfile.mkstemp(dir=self.path.parent, prefix=".keys-")
         except OSError as error:
-            raise KeyFileError(f"cannot write {self.path}: {error.strerror}") from None
+            raise self._access_error("write", error) from None
         try:
             with os.fdopen(descriptor, "w") as file:
                 file.write(text)
@@ -82,7 +92,7 @@ class SecretFile:
         except FileExistsError:
             return False
         except OSError as error:
-            raise KeyFileError(f"cannot write {self.path}: {error.strerror}") from None
+            raise self._access_error("write", error) from None
         finally:
             Path(draft).unlink(missing_ok=True)
         return True
