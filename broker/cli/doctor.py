@@ -22,8 +22,8 @@ COLUMNS: Columns = {name: field(name) for name in ("status", "check", "detail")}
 def doctor(as_json: JSONOption = False, file: ConfigFile = None) -> None:
     """Check settings, network, state, database, keys and webhooks of a running installation.
 
-    Run it on the broker's machine, as the broker's user and with its settings. It draws a code
-    and begins a login. Exits with 1 if a check failed.
+    Run it on the broker's machine, with the broker's settings, as its user or as root. It draws
+    a code for each account at the provider and begins a login. Exits with 1 if a check failed.
     """
     # Imported here, because the help does not need them.
     from broker.cli.checks.model import Status

@@ -54,15 +54,19 @@ class ProviderUnavailable(Unavailable):
 
     reason: for the operator; it is not sent to clients.
     retryable: whether a retry may succeed without an operator.
+    advice: what the operator can do; may be empty.
     """
 
     description = "the provider is unavailable; try again"
 
-    def __init__(self, reason: str, retry_after: int, *, retryable: bool = True) -> None:
+    def __init__(
+        self, reason: str, retry_after: int, *, retryable: bool = True, advice: str = ""
+    ) -> None:
         super().__init__()
         self.reason = reason
         self.retry_after = retry_after
         self.retryable = retryable
+        self.advice = advice
 
 
 class NoProviderAccount(ProviderUnavailable):

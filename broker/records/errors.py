@@ -38,7 +38,7 @@ class RecordsUnavailable(Unavailable):
 
     @property
     def remedy(self) -> str:
-        """What the operator can do."""
+        """The remedy for the reason, for operators."""
         known = (remedy for part, remedy in REMEDIES.items() if part in self.reason)
         return next(known, "start the database, or correct SCAN_LOGIN_RECORDS_URL")
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import re
+import shutil
 import sqlite3
 import ssl
 from collections.abc import AsyncIterator, Iterator
@@ -18,17 +19,20 @@ from aiohttp import web
 from broker.cli.checks.model import Check, CheckResult, Failed, Installation, Warned, run_check
 from broker.cli.checks.table import CHECKS
 from broker.infrastructure.runtime.server import Site, serve_sites
+from broker.records.errors import RecordsUnavailable
 from broker.records.migrations import HEAD, REVISIONS, VERSION_TABLE
 from broker.settings import find_values, load_settings
 from tests.support.builders import RunningBroker, StartBroker
 from tests.support.certificate import certificate
 from tests.support.commands import Call, run, serving
 from tests.support.doctor import examine, own_address, relay
-from tests.support.environment import free_port, shifted
+from tests.support.environment import free_port, miss, shifted
 from tests.support.files import running_clamd
+from tests.support.servers.postgres import PostgresServer
 from tests.support.servers.redis import KEPT, PLAIN, RedisServer, redis_program, running
 from tests.support.webhook import OTHER_SECRET, SECRET
-from tests.support.wechat import pretending
+from tests.support.wechat import APPID, pretending
+from tests.support.wechat import SECRET as WECHAT_SECRET
 
 PUBLIC = {"public_url": "https://login.example", "allow_pretend": True}
 
@@ -41,6 +45,8 @@ def outcome(result: CheckResult) -> tuple[str, bool]:
 
 
 FAILED, WARNING, OK = ("failed", True), ("warning", True), ("ok", False)
+
+SKIPPED = ("skipped", False)
 
 
 @pytest.fixture(scope="module")
@@ -71,10 +77,11 @@ def test_healthy_installation_has_no_failure(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert [*results] == [check.name for check in CHECKS]
     assert {one.status for one in results.values()} <= {"ok", "skipped", "warning"}
-    assert results["keys: next"].status == "warning"
+    assert results["keys: next"].status == "ok"
+    assert "can be rotated in" in results["keys: next"].detail
     assert results["public URL: client address"].status == "ok"
     assert table.stdout.startswith("STATUS")
-    assert "What to do:\nkeys: next" in table.stdout
+    assert "What to do:" not in table.stdout
 
 
 def test_invalid_settings_are_reported(call: Call) -> None:
@@ -93,6 +100,7 @@ def test_doctor_creates_no_file(tmp_path: Path) -> None:
     done = run(tmp_path, "doctor", SCAN_LOGIN_PORT=str(free_port()))
 
     assert done.returncode == 1
+    assert "What to do:\npublic URL: answer" in done.stdout
     assert os.listdir(tmp_path) == []
 
 
@@ -108,6 +116,15 @@ async def test_doctor_hides_passwords(error: type[Exception]) -> None:
 
 
 # Settings
+
+
+async def test_missing_settings_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    missing = await examine("settings: values")
+    monkeypatch.setenv("SCAN_LOGIN_PORT", "8001")
+    loaded = await examine("settings: values")
+
+    assert [outcome(missing), outcome(loaded)] == [WARNING, OK]
+    assert "set -a; . /etc/scan-login/env" in missing.fix
 
 
 async def test_pretend_provider_on_public_address_is_found() -> None:
@@ -145,22 +162,69 @@ async def test_closed_port_is_found(broker: RunningBroker) -> None:
     assert outcome(await examine(check, public_url=f"http://127.0.0.1:{free_port()}")) == FAILED
 
 
-async def test_bad_certificate_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    certificate(tmp_path)  # valid for a day
+@asynccontextmanager
+async def certified(folder: Path, *, age_days: float) -> AsyncIterator[str]:
+    """Serve a self-signed certificate, which expires in a day; yields the URL."""
+    certificate(folder, age_days=age_days)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
     server = await asyncio.start_server(lambda r, w: w.close(), "127.0.0.1", 0, ssl=context)
-    url = f"https://localhost:{server.sockets[0].getsockname()[1]}"
+    async with server:
+        yield f"https://localhost:{server.sockets[0].getsockname()[1]}"
 
-    refused = await examine("public URL: certificate", public_url=url)
-    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
-    expiring = await examine("public URL: certificate", public_url=url)
-    server.close()
+
+async def test_refused_certificate_is_found_once(tmp_path: Path) -> None:
+    async with certified(tmp_path, age_days=1) as url:
+        refused = await examine("public URL: certificate", public_url=url)
+        answer = await examine("public URL: answer", public_url=url)
 
     assert outcome(refused) == FAILED
     assert "self-signed certificate" in refused.detail
-    assert outcome(expiring) == WARNING
-    assert "expires in 1 days" in expiring.detail
+    assert "a CA that browsers trust" in refused.fix
+    assert outcome(answer) == SKIPPED
+
+
+@pytest.mark.parametrize(("age_days", "expected"), [(9, WARNING), (1, OK)])
+async def test_certificate_that_expires_early_is_found(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    age_days: float,
+    expected: tuple[str, bool],
+) -> None:
+    """Certificates with a short lifetime, as of Caddy's own CA, are renewed late."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
+
+    async with certified(tmp_path, age_days=age_days) as url:
+        result = await examine("public URL: certificate", public_url=url)
+
+    assert outcome(result) == expected
+    assert "expires in 24 hours" in result.detail
+
+
+async def test_unreachable_https_url_is_found_once() -> None:
+    url = f"https://127.0.0.1:{free_port()}"
+
+    answer = await examine("public URL: answer", public_url=url)
+    unread = await examine("public URL: certificate", public_url=url)
+
+    assert [outcome(answer), outcome(unread)] == [FAILED, SKIPPED]
+    assert "object at" not in answer.detail
+    assert "correct SCAN_LOGIN_PUBLIC_URL" in answer.fix
+
+
+@pytest.mark.parametrize("status", [308, 404])
+async def test_wrong_public_url_is_found(status: int) -> None:
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(status=status, headers={"Location": "https://login.example/"})
+
+    application = web.Application()
+    application.router.add_get("/{path:.*}", answer)
+    async with serve_sites([Site("proxy", application, "127.0.0.1", 0, "PORT")]) as addresses:
+        result = await examine("public URL: answer", public_url=addresses["proxy"])
+
+    assert outcome(result) == FAILED
+    assert result.detail.endswith(f"has status {status}, to https://login.example/")
+    assert "correct SCAN_LOGIN_PUBLIC_URL" in result.fix
 
 
 async def test_proxy_without_websocket_is_found(broker: RunningBroker) -> None:
@@ -219,6 +283,17 @@ async def test_unreachable_state_is_found(redis: RedisServer) -> None:
     assert outcome(await examine(check, state_url=f"redis://127.0.0.1:{free_port()}")) == FAILED
 
 
+async def test_remedy_of_a_full_state_is_its_memory(redis: RedisServer) -> None:
+    with redis.client() as client:
+        client.config_set("maxmemory", "1")
+        full = await examine("state: round trip", state_url=redis.url)
+        client.config_set("maxmemory", "0")
+
+    assert outcome(full) == FAILED
+    assert full.detail == "a write is refused: OOM"
+    assert "more memory" in full.fix
+
+
 async def test_old_state_server_is_found(redis: RedisServer) -> None:
     def age(data: bytes) -> bytes:
         return data.replace(b"redis_version:7", b"redis_version:5")
@@ -261,6 +336,11 @@ async def test_missing_permission_is_found(redis: RedisServer) -> None:
     assert outcome(allowed) == OK
     with redis.client() as client:
         assert client.keys() == []
+
+
+async def test_unreachable_state_skips_check_of_permissions(redis: RedisServer) -> None:
+    for url in (f"redis://127.0.0.1:{free_port()}", f"redis://broker:wrong@{redis.url[8:]}"):
+        assert outcome(await examine("state: permissions", state_url=url)) == SKIPPED
 
 
 async def test_unreachable_bus_is_found(redis: RedisServer) -> None:
@@ -307,6 +387,57 @@ async def test_missing_revision_is_found(records_file: Path) -> None:
 
     assert outcome(result) == FAILED
     assert HEAD in result.detail
+    assert "records migrate" in result.fix
+
+
+async def test_newer_database_is_found(records_file: Path) -> None:
+    with closing(sqlite3.connect(records_file)) as database:
+        database.execute(f"UPDATE {VERSION_TABLE} SET version_num = '9999'")
+        database.commit()
+
+    result = await examine("records: tables", records_url=f"sqlite+aiosqlite:///{records_file}")
+
+    assert outcome(result) == FAILED
+    assert result.detail.endswith(f"newer than revision {HEAD} of this program")
+    assert "install the version of scan-login that wrote them" in result.fix
+
+
+async def test_locked_database_is_found(tmp_path: Path) -> None:
+    file = tmp_path / "records.db"
+    with closing(sqlite3.connect(file, isolation_level=None)) as database:
+        database.execute("BEGIN EXCLUSIVE")
+
+        result = await examine("records: tables", records_url=f"sqlite+aiosqlite:///{file}")
+
+    assert outcome(result) == FAILED
+    assert result.detail.endswith("database is locked")
+    assert "another program locks the file" in result.fix
+
+
+async def test_database_that_cannot_be_opened_is_found(tmp_path: Path) -> None:
+    folder = tmp_path / "records.db"
+    folder.mkdir()
+
+    result = await examine("records: tables", records_url=f"sqlite+aiosqlite:///{folder}")
+
+    assert outcome(result) == FAILED
+    assert "belongs to another user" in result.fix
+
+
+async def test_database_server_without_tls_is_found(postgres: PostgresServer) -> None:
+    url = f"{postgres.url()}?sslmode=require"
+
+    result = await examine("records: tables", records_url=url)
+
+    assert outcome(result) == FAILED
+    assert "rejected SSL upgrade" in result.detail
+    assert "remove sslmode" in result.fix
+
+
+def test_refused_password_has_its_own_remedy() -> None:
+    error = RecordsUnavailable('password authentication failed for user "scanlogin"')
+
+    assert error.remedy == "correct user and password in SCAN_LOGIN_RECORDS_URL"
 
 
 def test_wrong_seal_key_is_found(call: Call, tmp_path: Path) -> None:
@@ -331,6 +462,33 @@ def test_readable_key_file_is_found(call: Call, tmp_path: Path) -> None:
 
     assert (right.status, readable.status) == ("ok", "failed")
     assert "can be read by other users" in readable.detail
+    assert "chmod 600" in readable.fix
+
+
+async def test_damaged_key_file_is_found_once(broker: RunningBroker, tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged.json"
+    damaged.touch(mode=0o600)
+    settings = {"key_file": damaged, "public_url": broker.url}
+
+    file = await examine("keys: file", **settings)
+    key_set = await examine("discovery: key set", **settings)
+
+    assert [outcome(file), outcome(key_set)] == [FAILED, SKIPPED]
+    assert file.fix.startswith("restore it from a backup")
+
+
+async def test_file_of_another_user_is_found(key_file: Path, tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        miss("only root can give files away")
+    path = shutil.copy(key_file, tmp_path)
+    os.chown(tmp_path, 61_234, 61_234)
+
+    other = await examine("files: owners", key_file=path)
+    os.chown(path, 61_234, 61_234)
+    own = await examine("files: owners", key_file=path)
+
+    assert [outcome(other), outcome(own)] == [FAILED, OK]
+    assert other.detail == f"{path} belongs to root, and {tmp_path} to the user 61234"
 
 
 async def test_age_of_keys_is_found(key_file: Path) -> None:
@@ -349,6 +507,15 @@ async def test_unpublished_key_is_found(key_file: Path, tmp_path: Path) -> None:
     assert outcome(await examine("keys: next", key_file=new)) == WARNING
 
 
+def test_new_key_file_is_accepted(call: Call) -> None:
+    call("key", "create")
+
+    result = report(call("doctor", "--json").text)["keys: next"]
+
+    assert (result.status, result.fix) == ("ok", "")
+    assert result.detail.startswith("the keys can be rotated in ")
+
+
 # Provider and webhooks
 
 
@@ -360,6 +527,55 @@ async def test_error_of_wechat_is_found() -> None:
 
     assert [outcome(working), outcome(refused)] == [OK, FAILED]
     assert "45009" in refused.detail
+    assert refused.fix == "reached WeChat's limit of 5 000 codes a minute for all instances"
+
+
+async def test_unavailable_provider_skips_client_address(broker: RunningBroker) -> None:
+    async with pretending() as wechat:
+        wechat.wechat.faults.set("getwxacodeunlimit", "45009")
+        result = await examine(
+            "public URL: client address", **{**wechat.settings(), "public_url": broker.url}
+        )
+
+    assert outcome(result) == SKIPPED
+    assert result.detail == "needs the check provider: code"
+
+
+async def test_app_without_provider_secret_is_found(call: Call) -> None:
+    await asyncio.to_thread(call, "app", "add", "plain")
+    working = await examine("provider: apps")
+    account = ("--provider", "wechat", "--provider-app-id", APPID)
+    await asyncio.to_thread(call, "app", "add", "red", *account)
+
+    failing = await examine("provider: apps")
+
+    assert [outcome(working), outcome(failing)] == [OK, FAILED]
+    assert failing.detail.startswith("red: the provider wechat requires an AppID and an AppSecret")
+    assert "--secret" in failing.fix
+
+
+async def test_refused_account_of_an_app_is_found(call: Call) -> None:
+    account = ("--provider", "wechat", "--provider-app-id", APPID, "--secret")
+    await asyncio.to_thread(call, "app", "add", "red", *account, stdin=WECHAT_SECRET)
+    async with pretending() as wechat:
+        settings = {**wechat.settings(), "provider": "pretend"}
+        working = await examine("provider: apps", **settings)
+        wechat.wechat.faults.set("getwxacodeunlimit", "45009")
+        refused = await examine("provider: apps", **settings)
+
+    assert [outcome(working), outcome(refused)] == [OK, FAILED]
+    assert refused.detail.startswith("red: getwxacodeunlimit failed with 45009")
+
+
+def test_pool_without_codes_is_found(call: Call) -> None:
+    call("app", "add", "red", "--code-source", "pool")
+    empty = asyncio.run(examine("provider: pools"))
+    call("pool", "fill", "--app", "red", "--count", "1")
+
+    filled = asyncio.run(examine("provider: pools"))
+
+    assert [outcome(empty), outcome(filled)] == [WARNING, OK]
+    assert empty.detail.endswith(": red")
 
 
 @asynccontextmanager

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import aiohttp
 
 from broker.cli.checks import keys
-from broker.cli.checks.model import Failed, Installation
+from broker.cli.checks.model import Failed, Installation, reason_of
 from broker.cli.checks.public_url import trust
 
 
@@ -51,7 +51,7 @@ async def _get(installation: Installation, url: str) -> Mapping[str, object]:
         async with installation.http.get(url, ssl=trust(installation)) as response:
             content = await response.json()
     except (aiohttp.ClientError, ValueError) as error:
-        raise Failed(f"GET {url}: {error}") from None
+        raise Failed(f"GET {url}: {reason_of(error)}") from None
     if not isinstance(content, dict):
         raise Failed(f"GET {url} has no JSON object")
     return content

@@ -12,6 +12,7 @@ from broker.cli.checks.model import Failed, Installation, Skipped
 from broker.files.clamd import ClamdScanner
 from broker.files.errors import FilesUnavailable, ScannerUnavailable
 from broker.files.settings import FileSettings
+from broker.infrastructure.crypto.secret_file import OTHER_USER
 
 
 async def check_store(installation: Installation) -> str:
@@ -32,7 +33,7 @@ async def check_store(installation: Installation) -> str:
 def _is_created(folder: Path) -> bool:
     """Return whether the folder exists. Raises Failed if this user cannot write to it."""
     if folder.exists() and not os.access(folder, os.W_OK):
-        raise Failed(f"this user cannot write to {folder}")
+        raise Failed(f"this user cannot write to {folder}", OTHER_USER)
     return folder.exists()
 
 

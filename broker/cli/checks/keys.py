@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 
 from broker.cli.checks.model import Installation, Skipped, Warned
-from broker.tokens.keys import KeyRings, SigningKeyFile
+from broker.cli.checks.state import CLOCK_MAX
+from broker.tokens.keys import PUBLISHED_BEFORE_USE, KeyRings, SigningKeyFile
 from broker.tokens.settings import TokenSettings
 
 SECONDS_PER_DAY = 86_400
@@ -47,6 +48,10 @@ async def check_age(installation: Installation) -> str:
 async def check_next(installation: Installation) -> str:
     now = time.time()
     wait = max(ring.unpublished_for(now) for ring in _existing(installation).all.values())
+    if wait > PUBLISHED_BEFORE_USE + CLOCK_MAX:
+        raise Warned(
+            f"the next key was published {wait - PUBLISHED_BEFORE_USE:.0f} s in the future"
+        )
     if wait:
-        raise Warned(f"the next key is too new to sign, for {wait:.0f} s")
-    return "the next key has been public long enough to sign"
+        return f"the keys can be rotated in {wait:.0f} s"
+    return "the keys can be rotated"

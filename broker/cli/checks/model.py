@@ -15,7 +15,9 @@ from urllib.parse import SplitResult, urlsplit
 import aiohttp
 
 from broker.backends import open_records, open_state_and_bus
+from broker.errors import StartupError
 from broker.infrastructure.coordination import Bus
+from broker.infrastructure.crypto.secret_file import OTHER_USER
 from broker.infrastructure.runtime.settings import ServerSettings
 from broker.infrastructure.settings import Settings
 from broker.infrastructure.settings_sources import FoundValues
@@ -35,7 +37,7 @@ class Status(StrEnum):
 
 
 class Finding(Exception):
-    """A fault. fix: used instead of the fix of the check."""
+    """A fault. fix: for this reason, instead of the fix of the check."""
 
     status: Status
 
@@ -105,7 +107,11 @@ class Installation:
 
 
 class Check(NamedTuple):
-    """name: `area: subject`. needs: names of checks without which this one tells nothing."""
+    """name: `area: subject`.
+
+    fix: for every fault that does not carry its own.
+    needs: names of checks without which this one tells nothing.
+    """
 
     name: str
     run: Callable[[Installation], Awaitable[str]]
@@ -130,18 +136,31 @@ async def run_check(check: Check, installation: Installation) -> CheckResult:
     try:
         async with asyncio.timeout(TIMEOUT):
             return CheckResult(check.name, Status.OK, await check.run(installation))
-    except Finding as finding:
-        detail = hide_passwords(str(finding))
-        fix = check.fix if finding.fix is None else finding.fix
-        is_skipped = finding.status is Status.SKIPPED
-        return CheckResult(check.name, finding.status, detail, "" if is_skipped else fix)
-    except TimeoutError:
-        return CheckResult(
-            check.name, Status.FAILED, f"no answer within {TIMEOUT:.0f} s", check.fix
-        )
     except Exception as error:  # each check reports its fault, and the next one runs
-        text = hide_passwords(str(error)) or type(error).__name__
-        return CheckResult(check.name, Status.FAILED, text, check.fix)
+        status = error.status if isinstance(error, Finding) else Status.FAILED
+        fix = "" if status is Status.SKIPPED else own_fix(error) or check.fix
+        return CheckResult(check.name, status, hide_passwords(reason_of(error)), fix)
+
+
+def reason_of(error: Exception) -> str:
+    """Return the cause of an error, without objects of Python and without its remedy."""
+    if isinstance(error, StartupError):
+        return error.reason
+    if isinstance(error, aiohttp.ClientConnectorError):
+        cause = error.os_error.strerror or error.os_error
+        return f"cannot connect to {error.host}:{error.port}: {cause}"
+    if isinstance(error, TimeoutError):
+        return str(error) or "no answer in time"
+    return str(error) or type(error).__name__
+
+
+def own_fix(error: Exception) -> str | None:
+    """Return the remedy that an error carries."""
+    if isinstance(error, StartupError):
+        return error.remedy
+    if isinstance(error, PermissionError):
+        return OTHER_USER
+    return error.fix if isinstance(error, Finding) else None
 
 
 def missing_needs(check: Check, results: Mapping[str, Status]) -> Iterator[str]:

@@ -8,20 +8,54 @@ import json
 import socket
 import ssl
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
 import aiohttp
 
 from broker.apps.settings import AppSettings
-from broker.cli.checks.model import Failed, Installation, Skipped, Warned
+from broker.cli.checks.model import (
+    TIMEOUT,
+    Failed,
+    Installation,
+    Skipped,
+    Warned,
+    reason_of,
+)
 from broker.infrastructure.api.settings import APISettings
 from broker.infrastructure.settings_sources import PREFIX
 
-SECONDS_PER_DAY = 86_400
+SECONDS_PER_HOUR, SECONDS_PER_DAY = 3_600, 86_400
 
 EXPIRY_WARNING_DAYS = 14
 """As in the alert ScanLoginCertSoon."""
+
+EXPIRY_WARNING_SHARE = 0.25
+"""Of the lifetime of a certificate. Caddy renews a certificate when a third is left; those of its
+own CA live for 12 hours."""
+
+CORRECT_URL = f"correct {PREFIX}PUBLIC_URL, or let the proxy pass requests to the broker"
+
+UPSTREAM = "start the broker, and let the proxy connect to its address and port"
+
+STATUS_FIXES: Mapping[int, str] = {502: UPSTREAM, 503: UPSTREAM, 504: UPSTREAM}
+"""What to do about a status of /health/live, instead of CORRECT_URL."""
+
+OTHER_BROKER = "start the broker with these settings; its log has the reason"
+
+UNKNOWN_CA = (
+    "serve a certificate of a CA that browsers trust; for a trial, name the file of your CA in "
+    "SSL_CERT_FILE"
+)
+
+CERTIFICATE_FIXES: Mapping[int, str] = {
+    10: "renew the certificate",
+    18: UNKNOWN_CA,
+    19: UNKNOWN_CA,
+    62: f"serve a certificate for the host name in {PREFIX}PUBLIC_URL",
+}
+"""What to do, by OpenSSL's code of the error (X509_V_ERR_…)."""
 
 
 async def check_name(installation: Installation) -> str:
@@ -53,11 +87,16 @@ async def check_answer(installation: Installation) -> str:
     url = f"{installation.server.public_url}/health/live"
     try:
         async with installation.http.get(url, ssl=trust(installation), allow_redirects=False) as r:
-            status = r.status
+            status, location = r.status, r.headers.get("Location")
+    except aiohttp.ClientConnectorCertificateError:
+        raise Skipped("needs the check public URL: certificate") from None
     except (aiohttp.ClientError, TimeoutError) as error:
-        raise Failed(f"GET {url}: {error or type(error).__name__}") from None
+        raise Failed(f"GET {url}: {reason_of(error)}") from None
     if status != 200:
-        raise Failed(f"GET {url} has status {status}")
+        target = f", to {location}" if location else ""
+        raise Failed(
+            f"GET {url} has status {status}{target}", STATUS_FIXES.get(status, CORRECT_URL)
+        )
     return f"GET {url} has status 200"
 
 
@@ -72,17 +111,33 @@ async def check_certificate(installation: Installation) -> str:
         raise Skipped("the public URL is not https")
     host = url.hostname or ""
     try:
-        _, writer = await asyncio.open_connection(
-            host, url.port or 443, ssl=ssl.create_default_context(), server_hostname=host
-        )
+        async with asyncio.timeout(TIMEOUT / 2):
+            _, writer = await asyncio.open_connection(
+                host, url.port or 443, ssl=ssl.create_default_context(), server_hostname=host
+            )
     except ssl.SSLCertVerificationError as error:
-        raise Failed(f"the certificate of {host} is refused: {error.verify_message}") from None
-    certificate = writer.get_extra_info("peercert")
+        raise Failed(
+            f"the certificate of {host} is refused: {error.verify_message}",
+            CERTIFICATE_FIXES.get(error.verify_code),
+        ) from None
+    except OSError:  # no connection, no TLS, or no answer in time
+        raise Skipped("needs the check public URL: answer") from None
+    begin, end = (
+        ssl.cert_time_to_seconds(writer.get_extra_info("peercert")[name])
+        for name in ("notBefore", "notAfter")
+    )
     writer.close()
-    days = (ssl.cert_time_to_seconds(certificate["notAfter"]) - time.time()) / SECONDS_PER_DAY
-    if days < EXPIRY_WARNING_DAYS:
-        raise Warned(f"the certificate of {host} expires in {days:.0f} days")
-    return f"the certificate of {host} is valid for {days:.0f} days"
+    remaining = end - time.time()
+    text = f"the certificate of {host} expires in {_duration(remaining)}"
+    if remaining < min(EXPIRY_WARNING_DAYS * SECONDS_PER_DAY, EXPIRY_WARNING_SHARE * (end - begin)):
+        raise Warned(text)
+    return text
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 2 * SECONDS_PER_DAY:
+        return f"{seconds / SECONDS_PER_HOUR:.0f} hours"
+    return f"{seconds / SECONDS_PER_DAY:.0f} days"
 
 
 async def check_websocket(installation: Installation) -> str:
@@ -90,7 +145,7 @@ async def check_websocket(installation: Installation) -> str:
         async with _connect(installation) as websocket:
             opened = await websocket.receive_str()
     except (aiohttp.ClientError, TypeError) as error:
-        raise Failed(f"the WebSocket at /socket.io/ does not open: {error}") from None
+        raise Failed(f"the WebSocket at /socket.io/ does not open: {reason_of(error)}") from None
     if not opened.startswith("0"):
         raise Failed("the WebSocket at /socket.io/ is not the broker's")
     return "the WebSocket at /socket.io/ opens"
@@ -132,13 +187,13 @@ async def _begin_login(websocket: aiohttp.ClientWebSocketResponse) -> str:
     await websocket.send_str("40/login,{}")
     connected = await websocket.receive_str()
     if not connected.startswith("40"):
-        raise Failed(f"the broker refuses the socket: {connected[:200]}")
+        raise Failed(f"the broker refuses the socket: {connected[:200]}", OTHER_BROKER)
     await websocket.send_str('42/login,0["begin",{}]')
     while not (answer := await websocket.receive_str()).startswith("43"):
         pass
     [login] = json.loads(answer[answer.index("[") :])
     if "login_id" not in login:
-        raise Failed(f"no login begins: {login.get('error_description')}")
+        raise Failed(f"no login begins: {login.get('error_description')}", OTHER_BROKER)
     return str(login["login_id"])
 
 

@@ -28,7 +28,10 @@ async def check_tables(installation: Installation) -> str:
     if status.revision is None:
         raise Warned(f"{records.location} has no tables", NEW)
     if status.missing:
-        raise Failed(f"{records.location} lacks the revisions {', '.join(status.missing)}")
+        raise Failed(
+            f"{records.location} lacks the revisions {', '.join(status.missing)}",
+            "run scan-login records migrate, or start the broker",
+        )
     return f"{records.location} is at revision {status.revision}"
 
 

@@ -12,6 +12,11 @@ from broker.providers.settings import ProviderSettings
 async def check_values(installation: Installation) -> str:
     if installation.mistakes:
         raise Failed("; ".join(installation.mistakes))
+    if not installation.found.values:
+        raise Warned(
+            "no setting is set, and the defaults are checked",
+            "load the settings of the service first, such as: set -a; . /etc/scan-login/env",
+        )
     return "no mistakes"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
+from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
@@ -24,6 +25,14 @@ OLDEST_VERSION = (6, 2)
 """As in docs/settings.md."""
 
 KEY = "scanlogin:doctor"
+
+REFUSAL_FIXES: Mapping[str, str] = {
+    "NOPERM": "give the user the permissions that docs/alerts.md lists",
+    "OOM": "give the server more memory (maxmemory)",
+    "READONLY": "use the address of the master, or Sentinel",
+    "MISCONF": "let the server save to its disk, which may be full; its log has the reason",
+}
+"""What to do, by the code of a refused write."""
 
 PROBES = (
     *(f"GET {KEY}", f"MGET {KEY}", f"HGET {KEY} f", f"HSET {KEY} f v", f"HDEL {KEY} f"),
@@ -52,7 +61,8 @@ async def check_state(installation: Installation) -> str:
         await state.leader_leases.acquire(holder, holder, seconds=5)
         await state.leader_leases.release(holder, holder)
     except Unavailable:
-        raise Failed(f"a write is refused: {state.refusal() or 'no permission'}") from None
+        code = state.refusal() or "NOPERM"
+        raise Failed(f"a write is refused: {code}", REFUSAL_FIXES.get(code)) from None
     return f"a lease is stored and deleted in {_scheme(installation)}"
 
 
@@ -67,6 +77,8 @@ async def open_server(installation: Installation) -> Redis:
     redis = open_redis(installation.settings[StateSettings].state_url, "doctor")
     installation.stack.push_async_callback(redis.close)
     await redis.open()
+    if redis.unavailable_reason():
+        raise Skipped("needs the check state: round trip")
     if not redis.is_single_server:
         raise Skipped("not read from the servers of a Cluster")
     return redis

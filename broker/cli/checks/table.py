@@ -8,6 +8,7 @@ from broker.cli.checks import (
     discovery,
     files,
     keys,
+    owners,
     provider,
     public_url,
     records,
@@ -20,12 +21,17 @@ from broker.infrastructure.settings_sources import PREFIX
 
 VALUES = "settings: values"
 ANSWER = "public URL: answer"
+WEBSOCKET = "public URL: WebSocket"
 STATE = "state: round trip"
 TABLES = "records: tables"
 SEAL_KEYS = "records: seal keys"
 KEY_FILE = "keys: file"
+PROVIDER = "provider: code"
+ISSUER = "discovery: issuer"
 
 CLOCK_FIX = "run chrony or systemd-timesyncd on both machines"
+
+PROVIDER_FIX = "correct the account of the app; see docs/wechat.md"
 
 PROXY_FIX = (
     f"set {PREFIX}TRUSTED_PROXIES to the address from which the proxy connects to the broker, "
@@ -51,8 +57,8 @@ CHECKS: Sequence[Check] = (
     Check(
         ANSWER,
         public_url.check_answer,
-        "start the broker and the proxy, open the port in the firewall, and let the proxy pass "
-        "requests to the broker",
+        "start the broker and the proxy, open the port in the firewall, or correct "
+        f"{PREFIX}PUBLIC_URL",
         ("public URL: name",),
     ),
     Check(
@@ -62,16 +68,10 @@ CHECKS: Sequence[Check] = (
         ("public URL: name",),
     ),
     Check(
-        "public URL: WebSocket",
+        WEBSOCKET,
         public_url.check_websocket,
         "let the proxy pass Upgrade and Connection; docs/deploy.md has configurations",
         (ANSWER,),
-    ),
-    Check(
-        "public URL: client address",
-        public_url.check_client_address,
-        PROXY_FIX,
-        ("public URL: WebSocket",),
     ),
     Check(
         STATE,
@@ -99,7 +99,7 @@ CHECKS: Sequence[Check] = (
     Check(
         TABLES,
         records.check_tables,
-        "start the database, and run scan-login records migrate, or start the broker",
+        f"start the database, or correct {PREFIX}RECORDS_URL",
         (VALUES,),
     ),
     Check(
@@ -111,16 +111,30 @@ CHECKS: Sequence[Check] = (
     Check(
         KEY_FILE,
         keys.check_file,
-        "run this command as the broker's user; chmod 600 the file",
+        "restore the file from a backup",
         (VALUES,),
     ),
     Check("keys: age", keys.check_age, "run scan-login key rotate", (KEY_FILE,)),
-    Check("keys: next", keys.check_next, "wait before the next scan-login key rotate", (KEY_FILE,)),
+    Check("keys: next", keys.check_next, CLOCK_FIX, (KEY_FILE,)),
     Check(
-        "provider: code",
-        provider.check_draw,
-        "docs/wechat.md lists every error of WeChat",
+        "files: owners",
+        owners.check_owners,
+        "give these files to the broker's user with chown; nothing if the broker runs as root",
         (VALUES,),
+    ),
+    Check(PROVIDER, provider.check_draw, PROVIDER_FIX, (VALUES,)),
+    Check("provider: apps", provider.check_apps, PROVIDER_FIX, (SEAL_KEYS,)),
+    Check(
+        "provider: pools",
+        provider.check_pools,
+        "start the broker, which fills them, or run scan-login pool fill",
+        (SEAL_KEYS,),
+    ),
+    Check(
+        "public URL: client address",
+        public_url.check_client_address,
+        PROXY_FIX,
+        (WEBSOCKET, PROVIDER),
     ),
     Check(
         "files: store",
@@ -166,7 +180,7 @@ CHECKS: Sequence[Check] = (
         (VALUES,),
     ),
     Check(
-        "discovery: issuer",
+        ISSUER,
         discovery.check_issuer,
         f"set {PREFIX}PUBLIC_URL to the URL that browsers use; let the proxy pass /.well-known/",
         (ANSWER,),
@@ -175,6 +189,6 @@ CHECKS: Sequence[Check] = (
         "discovery: key set",
         discovery.check_key_set,
         "give every instance the same key file, and run this command next to it",
-        ("discovery: issuer",),
+        (ISSUER, KEY_FILE),
     ),
 )

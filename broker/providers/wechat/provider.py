@@ -189,7 +189,12 @@ def _to_broker_error(error: WeChatError | TimeoutError) -> BrokerError:
     if error.kind is ErrorKind.TOO_OFTEN:
         return ProviderRateLimited(RETRY_AFTER[error.kind])
     raised = ProviderAnswerMalformed if error.outcome in MALFORMED_OUTCOMES else ProviderUnavailable
-    return raised(str(error), RETRY_AFTER[error.kind], retryable=error.kind in TRANSIENT_KINDS)
+    return raised(
+        str(error),
+        RETRY_AFTER[error.kind],
+        retryable=error.kind in TRANSIENT_KINDS,
+        advice=error.advice,
+    )
 
 
 def _invalid_proof() -> InvalidProof:
@@ -203,6 +208,7 @@ def open_provider(settings: Settings, account: ProviderAccount) -> WeChatProvide
         raise ProviderUnavailable(
             f"the provider wechat requires an AppID and an AppSecret; {account.app_id!r} {reason}",
             MISCONFIGURED_RETRY_AFTER,
+            advice="give the app both, with scan-login app set --provider-app-id and --secret",
         )
     wechat = settings[WeChatSettings]
     return WeChatProvider(
