@@ -162,7 +162,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "no answer in time"
     if isinstance(error, OSError):
-        return error.strerror or str(error) or type(error).__name__
+        return error.strerror or str(error).partition("\n")[0] or type(error).__name__
     connecting = isinstance(error, DBAPIError) and error.statement is None
     if connecting or isinstance(error, OperationalError):
         return str(getattr(error, "orig", error)).partition("\n")[0]

@@ -22,7 +22,7 @@ async def check_owners(installation: Installation) -> str:
     problems = list(_problems(paths))
     if problems:
         raise Failed("; ".join(problems))
-    return f"the owners of {len(paths)} files are those of their folders"
+    return f"the owners of {len(paths)} files are as expected"
 
 
 def _secret_paths(installation: Installation) -> Iterator[Path]:
