@@ -28,6 +28,10 @@ LINK_NAME = re.compile(r"(.+?)_(?:SERVICE_HOST|SERVICE_PORT\w*|PORT_\d+_(?:TCP|U
 TOML_PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 
 
+EXAMPLE_PREFIX = "replace-by-"
+"""Of values in the example files that are not real."""
+
+
 class Source(NamedTuple):
     """kind: `environment`, `file`, `default`, or `option` for one that the command fixes.
 
@@ -78,6 +82,11 @@ def collect(
             mistakes.append(f"{variable(name)}_FILE: cannot read {path}: {_why(error)}")
     for name, value in from_environment(names, environment).items():
         values[name], sources[name] = value, Source("environment", variable(name))
+    mistakes += [
+        f"{variable(name)}: this is the placeholder of the example; enter the real value"
+        for name, value in values.items()
+        if str(value).startswith(EXAMPLE_PREFIX)
+    ]
     unknown = [
         *(unknown_sentence(name, names) for name in _strange(names, environment)),
         *(

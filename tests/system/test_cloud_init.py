@@ -53,3 +53,10 @@ def test_script_installs_this_version_for_the_unit() -> None:
     assert version == __version__
     unit = FILES["/etc/systemd/system/scan-login.service"]["content"]
     assert f"ExecStart={folder}/bin/scan-login serve\n" in unit
+
+
+def test_script_starts_caddy_before_the_broker() -> None:
+    """The broker does not start with the placeholder of the AppSecret."""
+    script = FILES[SCRIPT]["content"]
+
+    assert script.index("reload-or-restart caddy") < script.index("restart scan-login")

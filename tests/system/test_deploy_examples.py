@@ -16,7 +16,7 @@ from tests.support.environment import ROOT
 
 NAMES = ("install", "deploy", "reverse-proxies")
 PAGES = {name: (ROOT / f"docs/{name}.md").read_text() for name in NAMES}
-INSTALL = example_of(PAGES["install"], "sh", "python3 -m venv")
+INSTALL = example_of(PAGES["install"], "sh", "/usr/bin/python3")
 RUN = example_of(PAGES["install"], "sh", "docker build").replace("\\\n", "").splitlines()[1]
 VARIABLES = example_of(PAGES["deploy"], "sh", "DOMAIN=")
 PROVIDER = {"SCAN_LOGIN_PROVIDER", "SCAN_LOGIN_WECHAT_APPID", "SCAN_LOGIN_WECHAT_SECRET"}
@@ -37,7 +37,7 @@ def test_compose_settings_pass_config_check(tmp_path: Path, service: str) -> Non
 def test_installation_names_files_that_exist() -> None:
     python, pip, version = (shlex.split(line) for line in INSTALL.splitlines())
 
-    assert python == ["python3", "-m", "venv", "/opt/scan-login"]
+    assert python == ["/usr/bin/python3", "-m", "venv", "/opt/scan-login"]
     assert pip[1:] == ["install", "-c", "constraints.txt", "."]
     assert (ROOT / "constraints.txt").exists()
     scripts = re.findall(r"^(\S+) = \"broker", (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
@@ -65,6 +65,7 @@ def test_printed_container_has_valid_settings(tmp_path: Path) -> None:
     settings = {**variables_of_image(), **given}
 
     moved = {name: move_below(value, tmp_path) for name, value in settings.items()}
+    moved["SCAN_LOGIN_WECHAT_SECRET"] = "0123456789abcdef" * 2
 
     assert run(tmp_path, "config", "check", **moved).returncode == 0
 

@@ -17,6 +17,7 @@ from tests.support.logins import logs_in
 
 UNIT = (DEPLOY / "scan-login.service").read_text()
 SETTINGS = settings_in((DEPLOY / "scan-login.env").read_text())
+REAL = {"SCAN_LOGIN_WECHAT_SECRET": "0123456789abcdef" * 2}
 INSTALLED = "/opt/scan-login/bin/scan-login"
 PROGRAM = Path(sys.executable).parent / "scan-login"
 
@@ -69,9 +70,16 @@ def test_unit_stops_after_drain() -> None:
 
 
 def test_shipped_settings_are_valid(tmp_path: Path) -> None:
-    done = run(tmp_path, "config", "check", **SETTINGS)
+    done = run(tmp_path, "config", "check", **{**SETTINGS, **REAL})
 
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_shipped_placeholder_is_refused(tmp_path: Path) -> None:
+    done = run(tmp_path, "config", "check", **SETTINGS)
+
+    assert done.returncode == 1
+    assert "SCAN_LOGIN_WECHAT_SECRET: this is the placeholder of the example" in done.stderr
 
 
 async def test_broker_with_shipped_settings_completes_login(tmp_path: Path) -> None:
