@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,39 +14,6 @@ from broker.cli.support import usage_error
 
 if TYPE_CHECKING:
     from broker.cli.init_files import GeneratedFile
-    from broker.cli.init_questions import Answers
-
-START: Mapping[str, Sequence[str]] = {
-    "systemd": (
-        "sudo install -D -m 0640 {folder}/scan-login.env /etc/scan-login/env",
-        "sudo cp {folder}/scan-login.service /etc/systemd/system/",
-        "sudo systemctl enable --now scan-login",
-    ),
-    "compose": (
-        "docker build -t scan-login FOLDER_OF_THE_SOURCES",
-        "docker compose --project-directory {folder} up --wait",
-    ),
-}
-
-START_PROXY = {
-    "caddy": "sudo cp {folder}/Caddyfile /etc/caddy/ && sudo systemctl reload caddy",
-    "nginx": "sudo cp {folder}/nginx.conf /etc/nginx/conf.d/scan-login.conf && "
-    "sudo systemctl reload nginx",
-}
-"""With systemd. Compose starts its proxy itself."""
-
-CHECK = {
-    "systemd": "sudo sh -c 'cd /var/lib/scan-login && set -a && . /etc/scan-login/env && "
-    "{program} doctor'",
-    "compose": "docker compose --project-directory {folder} exec broker scan-login doctor",
-}
-
-HOMES = ("/home", "/root")
-"""Folders that the systemd unit hides (ProtectHome)."""
-
-HOME_NOTE = """
-The service cannot read the program or its Python below /home or /root. Install the broker into
-/opt/scan-login first, as docs/install.md describes, and run init with that program."""
 
 
 def init(
@@ -67,6 +33,7 @@ def init(
     # Imported here, because the help does not need them.
     from broker.cli.init_files import generate, settings_for
     from broker.cli.init_questions import InvalidAnswer, ask_person, read_answers
+    from broker.cli.init_report import report
     from broker.settings import load_settings
 
     try:
@@ -79,7 +46,7 @@ def init(
     load_settings(None, **settings)  # raises InvalidSettings
     generated = generate(answers, settings, program=program)
     write(generated, folder, force=force)
-    report(generated, answers, folder=folder, program=program)
+    print(report(generated, answers, settings, folder=folder, program=program))
 
 
 def write(generated: Sequence[GeneratedFile], folder: Path, *, force: bool) -> None:
@@ -100,26 +67,3 @@ def write(generated: Sequence[GeneratedFile], folder: Path, *, force: bool) -> N
                 opened.write(file.text)
     except OSError as error:
         sys.exit(f"cannot write to {folder}: {error.strerror}")
-
-
-def report(
-    generated: Sequence[GeneratedFile], answers: Answers, *, folder: Path, program: str
-) -> None:
-    """Print the files, the login page and the next commands."""
-    for file in generated:
-        print(f"{folder / file.name}")
-    page = next(file.text for file in generated if file.name == "login.html")
-    print(f"\nThe login page, for {answers['origin']}:\n\n{page}")
-    run_by, places = answers["run_by"], {"folder": shlex.quote(str(folder)), "program": program}
-    start = [*START[run_by]]
-    if run_by == "systemd" and answers["proxy"] in START_PROXY:
-        start.append(START_PROXY[answers["proxy"]])
-    print("\n  ".join(["Start the broker:\n", *start]).format(**places))
-    print(f"\nThen check the installation:\n\n  {CHECK[run_by]}".format(**places))
-    if run_by == "systemd" and is_in_a_home(program, os.path.realpath(sys.executable)):
-        print(HOME_NOTE)
-
-
-def is_in_a_home(*paths: str) -> bool:
-    """Return whether one of these files is below a folder that the systemd unit hides."""
-    return any(Path(path).is_relative_to(home) for path in paths for home in HOMES)

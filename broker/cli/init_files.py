@@ -7,7 +7,9 @@ import secrets
 from collections.abc import Mapping
 from importlib.resources import files
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
+from broker.cli.init_proxies import proxy_values
 from broker.cli.init_questions import Answers, is_public
 from broker.cli.oidc_products import PLACEHOLDER_PATTERN
 from broker.infrastructure.settings_sources import variable
@@ -81,7 +83,7 @@ def settings_for(answers: Answers) -> dict[str, str]:
 def _state(answers: Answers) -> dict[str, str]:
     if answers["state"] == "memory":
         return {}
-    return {"state_url": answers.get("redis_url", "redis://redis:6379/0")}
+    return {"state_url": answers["redis_url"]}
 
 
 def _users(answers: Answers) -> dict[str, str]:
@@ -114,11 +116,13 @@ def _values(answers: Answers) -> dict[str, str]:
         "public_url": public_url(answers),
         "subnet": SUBNET,
         "proxy_address": PROXY_ADDRESS,
+        **proxy_values(answers),
     }
 
 
 def _compose(answers: Answers, values: Mapping[str, str]) -> str:
-    services = [name for name in ("redis",) if answers["state"] == name]
+    redis_host = urlsplit(answers.get("redis_url", "")).hostname
+    services = ["redis"] if redis_host == "redis" else []
     services += [answers["proxy"]] if answers["proxy"] != "none" else []
     volumes = ["broker", *(name for name in services if name != "nginx")]
     port = "" if answers["proxy"] != "none" else "      - 127.0.0.1:8000:8000\n"

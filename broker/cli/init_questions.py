@@ -7,11 +7,13 @@ import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 import typer
 
 from broker.infrastructure.fields import is_web_url, parse_origin
 from broker.infrastructure.outbound.ssrf import is_loopback
+from broker.providers.wechat.settings import APPID_PATTERN
 
 Answers = Mapping[str, str]
 """The answer to each question that applies, by name."""
@@ -21,16 +23,42 @@ HOST_PATTERN = re.compile(r"(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.?)
 SECRET_PATTERN = re.compile(r"[!-&(-~]+")
 """Printable ASCII without the quote that ends a value in the settings file."""
 
+APPSECRET_PATTERN = re.compile(r"[0-9a-fA-F]{32}")
+"""The form that WeChat's console shows."""
+
+COMPOSE_REDIS = "redis://redis:6379/0"
+"""The service `redis` of the Compose file."""
+
 
 class InvalidAnswer(ValueError):
     """An answer that cannot be used. The message names the remedy."""
+
+
+class PretendDeclined(InvalidAnswer):
+    """The pretend provider is not confirmed. Another provider is possible."""
 
 
 def check_host(text: str) -> str:
     host = text.lower().rstrip(".")
     if not HOST_PATTERN.fullmatch(host):
         raise InvalidAnswer("use a host name such as login.example.com, without scheme and port")
+    if is_loopback(host) and host not in ("127.0.0.1", "localhost"):
+        raise InvalidAnswer(
+            "use 127.0.0.1 or localhost for a broker that only this machine reaches"
+        )
     return host
+
+
+def check_appid(text: str) -> str:
+    if not re.fullmatch(APPID_PATTERN, text):
+        raise InvalidAnswer("use the AppID of a mini program: wx and 16 letters or digits")
+    return text
+
+
+def check_appsecret(text: str) -> str:
+    if not APPSECRET_PATTERN.fullmatch(text):
+        raise InvalidAnswer("use the AppSecret from WeChat's console: 32 hexadecimal digits")
+    return text
 
 
 def check_secret(text: str) -> str:
@@ -40,9 +68,22 @@ def check_secret(text: str) -> str:
 
 
 def check_redis_url(text: str) -> str:
-    if not text.startswith(("redis://", "rediss://", "redis+", "rediss+")):
+    try:
+        scheme = urlsplit(text).scheme
+    except ValueError:
+        scheme = ""
+    if scheme.partition("+")[0] not in ("redis", "rediss"):
         raise InvalidAnswer("use a URL such as redis://127.0.0.1:6379/0")
     return check_secret(text)
+
+
+def check_container_redis_url(text: str) -> str:
+    if is_loopback(urlsplit(check_redis_url(text)).hostname or ""):
+        raise InvalidAnswer(
+            "a container cannot reach Redis at this machine's loopback: use an address that it "
+            f"can reach, or {COMPOSE_REDIS} for a Redis in the Compose file"
+        )
+    return text
 
 
 def check_webhook(text: str) -> str:
@@ -65,12 +106,15 @@ def check_origin(text: str) -> str:
 
 
 def check_confirmation(text: str) -> str:
-    if text != "yes":
-        raise InvalidAnswer(
+    word = text.lower()
+    if word in ("n", "no"):
+        raise PretendDeclined(
             "with the pretend provider anyone can log in as anyone, and others reach this host: "
             "answer provider with wechat, or confirm pretend for a trial with yes"
         )
-    return text
+    if word not in ("y", "yes"):
+        raise InvalidAnswer("use yes, or no for another provider")
+    return "yes"
 
 
 def one_of(*words: str) -> Callable[[str], str]:
@@ -104,30 +148,34 @@ def always(value: str) -> Callable[[Answers], str]:
     return lambda answers: value
 
 
+PROVIDER = Question(
+    "provider",
+    "Provider: wechat, or pretend for a trial",
+    one_of("pretend", "wechat"),
+    lambda answers: "wechat" if is_public(answers) else "pretend",
+)
+
+CONFIRM_PRETEND = Question(
+    "confirm_pretend",
+    "Anyone can log in as anyone with pretend. Use it anyway (yes or no)",
+    check_confirmation,
+    applies=lambda answers: answers["provider"] == "pretend" and is_public(answers),
+)
+
 QUESTIONS: Sequence[Question] = (
     Question("host", "Host name of the broker", check_host),
-    Question(
-        "provider",
-        "Provider: wechat, or pretend for a trial",
-        one_of("pretend", "wechat"),
-        lambda answers: "wechat" if is_public(answers) else "pretend",
-    ),
-    Question(
-        "confirm_pretend",
-        "Anyone can log in as anyone with pretend. Use it anyway (yes)",
-        check_confirmation,
-        applies=lambda answers: answers["provider"] == "pretend" and is_public(answers),
-    ),
+    PROVIDER,
+    CONFIRM_PRETEND,
     Question(
         "wechat_appid",
         "AppID of the mini program",
-        check_secret,
+        check_appid,
         applies=lambda answers: answers["provider"] == "wechat",
     ),
     Question(
         "wechat_secret",
         "AppSecret of the mini program",
-        check_secret,
+        check_appsecret,
         applies=lambda answers: answers["provider"] == "wechat",
         is_secret=True,
     ),
@@ -149,6 +197,13 @@ QUESTIONS: Sequence[Question] = (
         check_redis_url,
         always("redis://127.0.0.1:6379/0"),
         lambda answers: answers["state"] == "redis" and answers["run_by"] == "systemd",
+    ),
+    Question(
+        "redis_url",
+        "URL of Redis for the container; the default adds a Redis to the Compose file",
+        check_container_redis_url,
+        always(COMPOSE_REDIS),
+        lambda answers: answers["state"] == "redis" and answers["run_by"] == "compose",
     ),
     Question(
         "users",
@@ -177,32 +232,41 @@ QUESTIONS: Sequence[Question] = (
 def ask_person() -> Answers:
     """Ask on the terminal, and again after a wrong answer."""
     answers: dict[str, str] = {}
-    for question in QUESTIONS:
-        if question.applies(answers):
-            answers[question.name] = typer.prompt(
-                question.text,
-                default=question.default(answers),
-                hide_input=question.is_secret,
-                value_proc=_checked(question),
-            )
+    remaining = list(QUESTIONS)
+    while remaining:
+        question = remaining.pop(0)
+        if not question.applies(answers):
+            continue
+        try:
+            answers[question.name] = _ask(question, answers)
+        except PretendDeclined:
+            remaining = [PROVIDER, CONFIRM_PRETEND, *remaining]
     return answers
 
 
-def _checked(question: Question) -> Callable[[str], str]:
-    def check(text: str) -> str:
+def _ask(question: Question, answers: Answers) -> str:
+    """Ask until the answer is valid. Raises PretendDeclined."""
+    default = question.default(answers)
+    while True:
+        text = typer.prompt(
+            question.text,
+            default=default or "",  # without a default, typer repeats the question silently
+            show_default=default is not None,
+            hide_input=question.is_secret,
+        )
         try:
             return question.check(text.strip())
+        except PretendDeclined:
+            raise
         except InvalidAnswer as error:
-            raise typer.BadParameter(str(error)) from None
-
-    return check
+            typer.echo(f"Error: {error}", err=True)
 
 
 def read_answers(file: Path) -> Answers:
     """Return the answers of a TOML file. Raises InvalidAnswer that names all mistakes."""
     given = _read(file)
-    names = [question.name for question in QUESTIONS]
-    mistakes = [f"{name}: unknown; use {', '.join(names)}" for name in given.keys() - set(names)]
+    names = dict.fromkeys(question.name for question in QUESTIONS)
+    mistakes = [f"{name}: unknown; use {', '.join(names)}" for name in given.keys() - names.keys()]
     answers: dict[str, str] = {}
     for question in QUESTIONS:
         if mistakes or not question.applies(answers):
@@ -211,6 +275,9 @@ def read_answers(file: Path) -> Answers:
             answers[question.name] = _answer(question, given, answers)
         except InvalidAnswer as error:
             mistakes.append(f"{question.name}: {error}")
+    if not mistakes:
+        unused = sorted(given.keys() - answers.keys())
+        mistakes = [f"{name}: not used with the other answers; remove it" for name in unused]
     if mistakes:
         raise InvalidAnswer("\n".join(f"{file}: {mistake}" for mistake in mistakes))
     return answers
@@ -226,8 +293,8 @@ def _read(file: Path) -> Mapping[str, object]:
 
 def _answer(question: Question, given: Mapping[str, object], answers: Answers) -> str:
     value = given.get(question.name, question.default(answers))
-    if value is True:
-        value = "yes"
+    if isinstance(value, bool):
+        value = "yes" if value else "no"
     if value is None and question.name == "confirm_pretend":
         value = "no"
     if not isinstance(value, str):

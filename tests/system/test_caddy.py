@@ -18,12 +18,11 @@ from tests.support.logins import logs_in
 from tests.support.servers.proxies import (
     CLIENT,
     local_caddyfile,
+    local_tls,
     packaged_program,
     running_proxy,
     seen_address,
-    wait_until_serving,
 )
-from tests.support.waiting import eventually
 
 
 class Caddy(NamedTuple):
@@ -48,19 +47,9 @@ async def caddy(tmp_path: Path, start_broker: StartBroker) -> AsyncIterator[Cadd
     async with running_proxy(
         command, tmp_path, port, BROKERS=broker.url.removeprefix("http://")
     ) as log:
-        tls = await tls_of(tmp_path, url)
+        tls = await local_tls(tmp_path, url)
         assert broker.stop is not None
         yield Caddy(url, tls, log, broker.stop)
-
-
-async def tls_of(folder: Path, url: str) -> ssl.SSLContext:
-    """Return a context that trusts the Caddy at `url`, once it has its certificate."""
-    root = folder / ".local/share/caddy/pki/authorities/local/root.crt"
-    await eventually(root.exists)
-    tls = ssl.create_default_context(cafile=str(root))
-
-    await wait_until_serving(url, tls)
-    return tls
 
 
 async def test_caddy_accepts_shipped_file() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import getpass
 import io
 import ipaddress
 import itertools
@@ -17,20 +19,26 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from broker.cli.init import is_in_a_home
 from broker.cli.init_files import generate, settings_for
-from broker.cli.init_questions import QUESTIONS, read_answers
+from broker.cli.init_questions import COMPOSE_REDIS, QUESTIONS, read_answers
+from broker.cli.init_report import path_in_a_home, report
 from broker.cli.main import command
 from broker.infrastructure.api.settings import APISettings
 from broker.settings import FIELDS, load_settings
 from deploy import nginx
 from deploy.processes import listening_process
+from tests.support.builders import StartBroker
 from tests.support.certificate import certificate
 from tests.support.commands import LIMIT, call, serving
 from tests.support.deployment import DEPLOY
 from tests.support.environment import ROOT, free_port, need
 from tests.support.logins import logs_in
-from tests.support.servers.proxies import packaged_program
+from tests.support.servers.proxies import (
+    CLIENT,
+    local_tls,
+    packaged_program,
+    running_proxy,
+)
 
 PAGE = (ROOT / "docs" / "deploy.md").read_text()
 
@@ -51,14 +59,16 @@ CHOICES = {
 }
 
 OTHERS = {
-    "confirm_pretend": "yes",
     "wechat_appid": "wx0123456789abcdef",
     "wechat_secret": APPSECRET,
+    "confirm_pretend": "yes",
     "redis_url": "redis://:p%40ss$word@127.0.0.1:6379/0",
     "webhook_url": "https://shop.example.com/hook",
     "app_name": "A shop #1",
     "origin": "https://shop.example.com",
 }
+
+DEFAULTS = {"run_by": "systemd", "state": "memory", "users": "open"}
 
 COMBINATIONS = [
     dict(zip(CHOICES, words, strict=True)) for words in itertools.product(*CHOICES.values())
@@ -66,8 +76,19 @@ COMBINATIONS = [
 
 
 def write_answers(folder: Path, **answers: str) -> Path:
+    """Write the answers, and the others that these need."""
     file = folder / "answers.toml"
-    given = {**OTHERS, **answers}
+    is_public = answers.get("host") == PUBLIC
+    chosen = {"provider": "wechat" if is_public else "pretend", **DEFAULTS, **answers}
+    unused = {
+        "wechat_appid": chosen["provider"] != "wechat",
+        "wechat_secret": chosen["provider"] != "wechat",
+        "confirm_pretend": chosen["provider"] != "pretend" or not is_public,
+        "redis_url": chosen["state"] != "redis" or chosen["run_by"] == "compose",
+        "webhook_url": chosen["users"] != "webhook",
+    }
+    needed = {name: value for name, value in OTHERS.items() if not unused.get(name)}
+    given = {**needed, **answers}
     file.write_text("".join(f'{name} = "{value}"\n' for name, value in given.items()))
     return file
 
@@ -119,6 +140,52 @@ def check_compose(text: str, trusted_proxies: tuple[str, ...]) -> None:
         assert "127.0.0.1:8000:8000" not in services["broker"]["ports"]
 
 
+@pytest.mark.parametrize(
+    "chosen",
+    [chosen for chosen in COMBINATIONS if chosen["host"] == LOCAL],
+    ids=lambda chosen: "-".join(chosen.values()),
+)
+def test_loopback_host_is_reachable_on_loopback_only(
+    tmp_path: Path, chosen: Mapping[str, str]
+) -> None:
+    files = files_for(tmp_path, **chosen)
+
+    if chosen["run_by"] == "compose":
+        services = yaml.safe_load(files["compose.yaml"])["services"].values()
+        addresses = [port for one in services for port in one.get("ports", [])]
+    elif chosen["proxy"] == "caddy":
+        addresses = re.findall(r"^\tbind (.+)$", files["Caddyfile"], re.MULTILINE)
+    elif chosen["proxy"] == "nginx":
+        addresses = re.findall(r"listen (.+);", files["nginx.conf"])
+    else:  # the address of the broker itself
+        variables = variables_of(files["scan-login.env"])
+        addresses = [variables.get("SCAN_LOGIN_HOST", FIELDS["host"].default)]
+    assert addresses
+    assert all(address.startswith(LOCAL) for address in addresses)
+
+
+@pytest.mark.parametrize("proxy", ["caddy", "nginx"])
+def test_compose_publishes_a_public_host_everywhere(tmp_path: Path, proxy: str) -> None:
+    text = files_for(tmp_path, host=PUBLIC, run_by="compose", proxy=proxy)["compose.yaml"]
+
+    services = yaml.safe_load(text)["services"]
+    assert services[proxy]["ports"][:2] == ["80:80", "443:443"]
+    assert all(port.startswith(LOCAL) for port in services["broker"]["ports"])
+
+
+def test_compose_has_redis_unless_another_is_given(tmp_path: Path) -> None:
+    given = "redis://redis.internal:6379/0"
+    compose = {"host": PUBLIC, "run_by": "compose", "state": "redis"}
+
+    own = files_for(tmp_path, **compose)
+    other = files_for(tmp_path, **compose, redis_url=given)
+
+    assert variables_of(own["scan-login.env"])["SCAN_LOGIN_STATE_URL"] == COMPOSE_REDIS
+    assert "redis" in yaml.safe_load(own["compose.yaml"])["services"]
+    assert variables_of(other["scan-login.env"])["SCAN_LOGIN_STATE_URL"] == given
+    assert "redis" not in yaml.safe_load(other["compose.yaml"])["services"]
+
+
 def test_caddyfile_is_the_shipped_one_for_the_host(tmp_path: Path) -> None:
     text = files_for(tmp_path, host=PUBLIC, proxy="caddy", provider="pretend")["Caddyfile"]
 
@@ -144,16 +211,40 @@ def test_caddy_accepts_its_file(tmp_path: Path, host: str, run_by: str) -> None:
     assert "Valid configuration" in done.stdout + done.stderr
 
 
-def nginx_file(folder: Path, *, host: str = PUBLIC, port: int) -> Path:
+async def test_caddy_serves_an_address_on_loopback_only(
+    tmp_path: Path, start_broker: StartBroker
+) -> None:
+    port, http_port = free_port(), free_port()
+    url = f"https://{LOCAL}:{port}"
+    broker = await start_broker(public_url=url, trusted_proxies=[LOCAL])
+    text = files_for(tmp_path, host=LOCAL, proxy="caddy")["Caddyfile"]
+    ports = f"admin off\n\tskip_install_trust\n\thttp_port {http_port}\n\thttps_port {port}\n"
+    text = text.replace("\n{\n", f"\n{{\n\t{ports}", 1)
+    text = text.replace(f"{LOCAL}:8000", broker.url.removeprefix("http://"))
+    (tmp_path / "Caddyfile").write_text(text)
+    command = [packaged_program("caddy"), "run", "--config", str(tmp_path / "Caddyfile")]
+
+    async with running_proxy(command, tmp_path, port):
+        tls = await local_tls(tmp_path, url)
+
+        assert await logs_in(url, tls=tls)
+        for closed in (port, http_port):
+            with pytest.raises(ConnectionRefusedError):
+                await asyncio.open_connection(CLIENT, closed)
+
+
+def nginx_file(folder: Path, *, host: str = PUBLIC, port: int, http_port: int = 0) -> Path:
     """Write nginx.conf for the host, with `port` for TLS, a certificate and no broker."""
     text = files_for(folder, host=host, proxy="nginx", provider="pretend")["nginx.conf"]
     certificate(folder)
+    tls = f"/etc/letsencrypt/live/{host}" if host == PUBLIC else "/etc/nginx/tls"
     changes = {
-        f"/etc/letsencrypt/live/{host}/fullchain.pem": f"{folder}/cert.pem",
-        f"/etc/letsencrypt/live/{host}/privkey.pem": f"{folder}/key.pem",
-        "listen 443": f"listen {port}",
-        "listen 80": f"listen {free_port()}",
+        f"{tls}/fullchain.pem": f"{folder}/cert.pem",
+        f"{tls}/privkey.pem": f"{folder}/key.pem",
+        "443 ssl;": f"{port} ssl;",
+        "80;": f"{http_port or free_port()};",
         "127.0.0.1:8000": f"127.0.0.1:{free_port()}",
+        "/var/www/html": str(folder),
     }
     for old, new in changes.items():
         text = text.replace(old, new)
@@ -194,6 +285,25 @@ async def test_nginx_sends_errors_of_the_protocol(tmp_path: Path) -> None:
         "/login": (413, "invalid_request"),
         "/version": (503, "temporarily_unavailable"),
     }
+
+
+async def test_nginx_serves_the_challenges_of_certbot(tmp_path: Path) -> None:
+    need("nginx")
+    port, http_port = free_port(), free_port()
+    conf = nginx_file(tmp_path, port=port, http_port=http_port)
+    conf.write_text(f"user {getpass.getuser()}; {conf.read_text()}")  # the folder is private
+    challenge = tmp_path / ".well-known" / "acme-challenge" / "token"
+    challenge.parent.mkdir(parents=True)
+    challenge.write_text("proof")
+
+    async with (
+        listening_process("nginx", nginx.command(conf), tmp_path, port),
+        aiohttp.ClientSession(f"http://127.0.0.1:{http_port}") as http,
+        http.get("/.well-known/acme-challenge/token") as proof,
+        http.get("/login", headers={"Host": PUBLIC}, allow_redirects=False) as other,
+    ):
+        assert (proof.status, await proof.text()) == (200, "proof")
+        assert (other.status, other.headers["Location"]) == (308, f"https://{PUBLIC}/login")
 
 
 def test_nginx_sends_hsts_by_the_shipped_rule(tmp_path: Path) -> None:
@@ -275,6 +385,50 @@ def test_init_prints_the_start_of_service_and_proxy(tmp_path: Path, proxy: str) 
 
 
 @pytest.mark.parametrize(
+    ("run_by", "host", "certificate", "start"),
+    [
+        ("systemd", PUBLIC, "certbot certonly --webroot", "sudo nginx -t && sudo systemctl reload"),
+        ("systemd", LOCAL, "subjectAltName=IP:127.0.0.1", "sudo nginx -t && sudo systemctl reload"),
+        ("compose", PUBLIC, "certbot certonly --standalone", "up --wait"),
+        ("compose", LOCAL, "subjectAltName=IP:127.0.0.1", "up --wait"),
+    ],
+)
+def test_init_prints_the_certificate_before_nginx(
+    tmp_path: Path, run_by: str, host: str, certificate: str, start: str
+) -> None:
+    file = write_answers(tmp_path, host=host, run_by=run_by, proxy="nginx")
+
+    done = call(tmp_path, "init", "--answers", str(file))
+
+    assert 0 < done.stdout.find(certificate) < done.stdout.find(start)
+
+
+@pytest.mark.parametrize(
+    ("answers", "sentence"),
+    [
+        ({"host": LOCAL, "run_by": "compose", "proxy": "caddy"}, "root.crt https://127.0.0.1/"),
+        ({"host": LOCAL, "run_by": "compose", "proxy": "nginx"}, "In the container, `public URL:"),
+        ({"host": LOCAL, "proxy": "caddy"}, "sudo caddy trust"),
+        ({"host": PUBLIC, "proxy": "none"}, "SCAN_LOGIN_TRUSTED_PROXIES is 127.0.0.1."),
+        ({"host": PUBLIC, "proxy": "none", "run_by": "compose"}, "_PROXIES is 172.29.0.1."),
+        ({"host": PUBLIC, "users": "webhook"}, "SCAN_LOGIN_DIRECTORY_SECRET"),
+        ({"host": PUBLIC, "users": "sql"}, "scan-login user invite u-alice"),
+        ({"host": PUBLIC, "users": "sql", "run_by": "compose"}, "broker scan-login user add"),
+    ],
+)
+def test_init_prints_what_the_answers_require(
+    tmp_path: Path, answers: dict[str, str], sentence: str
+) -> None:
+    plain = call(tmp_path, "init", "--answers", str(write_answers(tmp_path, host=PUBLIC)))
+
+    file = write_answers(tmp_path, **answers)
+    done = call(tmp_path, "init", "--answers", str(file), "--output", "new")
+
+    assert sentence in done.stdout
+    assert sentence not in plain.stdout
+
+
+@pytest.mark.parametrize(
     ("path", "is_hidden"),
     [
         (INSTALLED, False),
@@ -284,7 +438,31 @@ def test_init_prints_the_start_of_service_and_proxy(tmp_path: Path, proxy: str) 
     ],
 )
 def test_program_in_a_home_is_noticed(path: str, is_hidden: bool) -> None:
-    assert is_in_a_home(INSTALLED, path) == is_hidden
+    assert path_in_a_home(INSTALLED, path) == (path if is_hidden else "")
+
+
+def test_python_behind_a_link_is_named_resolved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("broker.cli.init_report.HOMES", (str(tmp_path / "home"),))
+    python = tmp_path / "home" / "python3"
+    python.parent.mkdir()
+    python.touch()
+    (tmp_path / "python").symlink_to(python)
+
+    assert path_in_a_home(INSTALLED, str(tmp_path / "python")) == str(python)
+
+
+def test_hidden_python_is_reported_before_the_start(tmp_path: Path) -> None:
+    answers = read_answers(write_answers(tmp_path, host=LOCAL))
+    settings = settings_for(answers)
+    program = "/root/venv/bin/scan-login"
+    generated = generate(answers, settings, program=program)
+
+    text = report(generated, answers, settings, folder=tmp_path, program=program)
+
+    assert f"\n  {program}\n" in text
+    assert 0 < text.find("sudo /usr/bin/python3 -m venv") < text.find("Start the broker")
 
 
 def test_existing_files_are_replaced_by_force_only(tmp_path: Path) -> None:
@@ -314,7 +492,19 @@ def test_existing_files_are_replaced_by_force_only(tmp_path: Path) -> None:
         ),
         ({"host": "https://x"}, "host: use a host name"),
         ({"host": PUBLIC, "state": "disk"}, "state: use memory or redis"),
-        ({"host": PUBLIC, "wechat_secret": "it's"}, "wechat_secret: use printable characters"),
+        ({"host": "127.0.0.2"}, "host: use 127.0.0.1 or localhost"),
+        ({"host": PUBLIC, "wechat_appid": "wx1"}, "wechat_appid: use the AppID of a mini program"),
+        ({"host": PUBLIC, "wechat_secret": "x" * 32}, "wechat_secret: use the AppSecret"),
+        ({"host": PUBLIC, "redis_url": "redis://h"}, "redis_url: not used with the other answers"),
+        ({"host": PUBLIC, "state": "redis", "redis_url": "redis://[h"}, "redis_url: use a URL"),
+        ({"host": PUBLIC, "state": "redis", "redis_url": "redis://it's"}, "redis_url: use printa"),
+        (
+            {
+                **{"host": LOCAL, "run_by": "compose"},
+                **{"state": "redis", "redis_url": "redis://127.0.0.1:6379/0"},
+            },
+            "redis_url: a container cannot reach Redis",
+        ),
         ({"host": PUBLIC, "origin": "shop.example.com"}, "origin: use an Origin"),
         ({"host": PUBLIC, "users": "webhook", "webhook_url": "http://x"}, "webhook_url: use an"),
         ({"host": PUBLIC, "colour": "red"}, "colour: unknown"),
@@ -367,3 +557,45 @@ def test_init_asks_again_after_a_wrong_answer(
     variables = variables_of((tmp_path / "scan-login" / "scan-login.env").read_text())
     assert variables["SCAN_LOGIN_PUBLIC_URL"] == f"https://{PUBLIC}"
     assert (tmp_path / "scan-login" / "Caddyfile").exists()
+
+
+def answer_questions(folder: Path, *lines: str) -> tuple[str, dict[str, str]]:
+    """Return what init prints for these answers, and the variables that it writes."""
+    output = folder / "scan-login"
+    words = ["init", "--output", str(output)]
+    done = CliRunner().invoke(command, words, input="".join(f"{line}\n" for line in lines))
+    assert done.exit_code == 0, done.output
+    return done.output, variables_of((output / "scan-login.env").read_text())
+
+
+def test_init_asks_again_for_the_credentials(tmp_path: Path) -> None:
+    credentials = ("wx1", "wx0123456789abcdef", "short", APPSECRET)
+
+    output, variables = answer_questions(
+        *(tmp_path, PUBLIC, "wechat", *credentials),
+        *("systemd", "memory", "open", "none", "A shop", "https://shop.example.com"),
+    )
+
+    assert "wx and 16 letters or digits" in output
+    assert "32 hexadecimal digits" in output
+    assert variables["SCAN_LOGIN_WECHAT_APPID"] == "wx0123456789abcdef"
+
+
+def test_declined_pretend_returns_to_the_provider(tmp_path: Path) -> None:
+    output, variables = answer_questions(
+        *(tmp_path, PUBLIC, "pretend", "", "n", "pretend", "y"),
+        *("systemd", "memory", "open", "none", "A shop", "https://shop.example.com"),
+    )
+
+    assert "use yes, or no for another provider" in output
+    assert output.count("Provider: wechat, or pretend") == 2
+    assert variables["SCAN_LOGIN_PROVIDER"] == "pretend"
+
+
+def test_empty_answer_is_explained(tmp_path: Path) -> None:
+    output, _ = answer_questions(
+        *(tmp_path, LOCAL, "", "systemd", "memory", "open", "none"),
+        *("", "A shop", "https://shop.example.com"),
+    )
+
+    assert "use 1 to 64 printable characters" in output

@@ -68,6 +68,16 @@ async def wait_until_serving(url: str, tls: ssl.SSLContext) -> None:
     await eventually(is_ready)
 
 
+async def local_tls(folder: Path, url: str) -> ssl.SSLContext:
+    """Return a context that trusts the Caddy at `url`, once it has its certificate."""
+    root = folder / ".local/share/caddy/pki/authorities/local/root.crt"
+    await eventually(root.exists)
+    tls = ssl.create_default_context(cafile=str(root))
+
+    await wait_until_serving(url, tls)
+    return tls
+
+
 async def seen_address(url: str, tls: ssl.SSLContext) -> str:
     """Begin a login from CLIENT with forged headers, and return the address that a phone gets."""
     connector = aiohttp.TCPConnector(ssl=tls, local_addr=(CLIENT, 0), family=socket.AF_INET)
