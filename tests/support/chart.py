@@ -21,14 +21,27 @@ def render(values: Mapping[str, Any], chart_path: Path = CHART) -> list[Object]:
 
     chart_path: a folder or an archive.
     """
+    files = _render_files(values, chart_path)
+    manifests = [text for name, text in files.items() if name.endswith(".yaml")]
+    return [item for text in manifests for item in yaml.safe_load_all(text) if item]
+
+
+def render_notes(values: Mapping[str, Any]) -> str:
+    """Return what Helm prints after an installation."""
+    [notes] = [text for name, text in _render_files(values).items() if name.endswith("NOTES.txt")]
+    return notes
+
+
+def _render_files(values: Mapping[str, Any], chart_path: Path = CHART) -> Mapping[str, str]:
     try:
         import helm_python
     except ImportError:
         miss("helm-python-sdk is not installed: run make test")
     with helm_python.Chart.load(chart_path) as chart:
-        files = chart.render(dict(values), name="scan-login", namespace="default")
-    manifests = [text for name, text in files.items() if name.endswith(".yaml")]
-    return [item for text in manifests for item in yaml.safe_load_all(text) if item]
+        files: Mapping[str, str] = chart.render(
+            dict(values), name="scan-login", namespace="default"
+        )
+    return files
 
 
 def of_kind(objects: list[Object], kind: str) -> Object:

@@ -18,7 +18,7 @@ from helm_python import HelmError
 
 from broker import __version__
 from broker.settings import FIELDS
-from tests.support.chart import CHART, Object, of_kind, render
+from tests.support.chart import CHART, Object, of_kind, render, render_notes
 from tests.support.commands import run, serving, wechat_serving
 from tests.support.deployment import DEPLOY, example_of, move_below, status, variables_of_image
 from tests.support.environment import ROOT, free_port
@@ -65,6 +65,9 @@ FULL: dict[str, Any] = {
 }
 ALL_VALUES = {"documented": VALUES, "minimal": MINIMAL, "full": FULL}
 KUBERNETES = "1.37"
+
+FIXED_SETTINGS = {"host", "port", "admin_host", "admin_port", "instance", "key_file", "seal_file"}
+"""Settings that the chart or the image sets."""
 
 
 def is_custom(item: Object) -> bool:
@@ -122,6 +125,12 @@ def changed(path: str, value: object) -> dict[str, Any]:
         ("settings.wechat_appid", "0123"),
         ("settings.drain", 11),
         ("settings.port", 8001),
+        ("settings.bogus", 1),
+        ("settings.admin_token", "a" * 32),
+        ("settings.state_url", "redis://redis:6379/0"),
+        ("settings.bus_url", "redis://:password@redis:6379/0"),
+        ("secret.settings.bogus", "entry"),
+        ("secret.settings.key_file", "entry"),
         ("settings.PUBLIC_URL", "https://login.example"),
         ("image.repository", ""),
         ("replicas", "2"),
@@ -135,6 +144,45 @@ def changed(path: str, value: object) -> dict[str, Any]:
 def test_invalid_value_is_refused(path: str, value: object) -> None:
     with pytest.raises(HelmError, match=re.escape(path.rpartition(".")[2])):
         render(changed(path, value))
+
+
+def test_chart_knows_settings_and_their_secrets() -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    known = {name: set(item["enum"]) for name, item in schema["definitions"].items()}
+    secret = {name for name, field in FIELDS.items() if "SecretStr" in str(field.annotation)}
+    required = set(schema["properties"]["secret"]["properties"]["settings"]["required"])
+
+    assert known["secretSetting"] == secret | required
+    assert known["setting"] == FIELDS.keys() - FIXED_SETTINGS - known["secretSetting"]
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("settings.bus_url", "redis://redis:6379/1"),
+        ("secret.settings.bus_url", "bus"),
+        ("secret.settings.admin_token", "admin-token"),
+    ],
+)
+def test_setting_is_accepted_in_correct_place(path: str, value: str) -> None:
+    deployment = of_kind(render(changed(path, value)), "Deployment")
+
+    name = f"SCAN_LOGIN_{path.rpartition('.')[2].upper()}"
+    values = {
+        one["name"].removesuffix("_FILE"): one.get("value") for one in variables_of(deployment)
+    }
+    assert values[name] in (value, f"/run/secrets/scan-login/{value}")
+
+
+def test_notes_name_certificate_and_missing_proxies() -> None:
+    without = deepcopy(VALUES)
+    del without["settings"]["trusted_proxies"]
+
+    assert "the TLS Secret scan-login-tls" in render_notes(VALUES)
+    assert "the TLS Secret certificate" in render_notes(FULL)
+    assert "TLS Secret" not in render_notes(MINIMAL)
+    assert "WARNING: settings.trusted_proxies is missing" in render_notes(without)
+    assert "WARNING" not in render_notes(VALUES) + render_notes(MINIMAL)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,10 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{ .Values.secret.name | default .Release.Name }}
 {{- end }}
 
+{{- define "scan-login.tls-secret" -}}
+{{ .Values.ingress.tlsSecretName | default (printf "%s-tls" .Release.Name) }}
+{{- end }}
+
 {{- define "scan-login.image" -}}
 {{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
 {{- end }}
