@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 import requests
 
-from tests.support.environment import free_port, need
+from tests.support.environment import ROOT, free_port, need
 from tests.support.waiting import wait_until
 
 TOKEN = "t" * 32
@@ -263,6 +264,13 @@ def test_brokers_started_together_create_one_file(serve: Serve, tmp_path: Path) 
     assert first.log().count("database file created") == 1
 
 
+def backup_command() -> str:
+    """Return the documented command."""
+    need("sqlite3")
+    [command] = re.findall(r"`([^`\n]+\.backup[^`\n]+)`", (ROOT / "docs/deploy.md").read_text())
+    return str(command)
+
+
 def test_backup_under_load_restores_complete_database(serve: Serve, tmp_path: Path) -> None:
     broker, restored = serve(), tmp_path / "restored"
     broker.fill_connection_pool()
@@ -279,12 +287,13 @@ def test_backup_under_load_restores_complete_database(serve: Serve, tmp_path: Pa
         adding = [threads.submit(add_apps, number) for number in range(PARALLEL)]
         wait_until(lambda: created_count[0] >= PARALLEL)
         before = broker.apps()
-        backup = [need("sqlite3"), "scan-login.db", ".backup copy.db"]
+        backup = ["sh", "-c", backup_command()]
         subprocess.run(backup, cwd=tmp_path, check=True, timeout=TIMEOUT)
         for first in adding:
             first.result()
     files = broker.open_files()
     restored.mkdir()
+    assert (tmp_path / "copy.db").stat().st_mode & 0o777 == 0o600
     (tmp_path / "copy.db").rename(restored / "scan-login.db")
 
     with closing(sqlite3.connect(restored / "scan-login.db")) as copy:
