@@ -21,7 +21,8 @@ class AuditEntry(NamedTuple):
     at: Unix time in seconds.
     state: the event, such as `began`, `ended`, `reused` or `done`.
     target: the id of what it concerns, such as a login, a sign-in session or an app.
-    actor: of an admin act: the subject of the operator, or `token`.
+    actor: of an admin act: the subject of the operator, `token`, or `cli:` and the name of the
+        user who ran a command.
     id: the same for entries of which one is stored; a random one by default.
     """
 

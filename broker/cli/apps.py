@@ -17,12 +17,12 @@ from broker.cli.support import (
     YesOption,
     read_settings,
     usage_error,
+    with_change,
     with_records,
 )
 
 if TYPE_CHECKING:
     from broker.infrastructure.settings import Settings
-    from broker.records.store import Records
 
 command = typer.Typer(no_args_is_help=True)
 
@@ -53,10 +53,12 @@ def add(
         usage_error("--oidc needs --redirect-url, the callback URL of the product")
     if oidc and not options["provider_app_id"]:
         fields = {"phone_app": DEFAULT_APP, **fields}
-    needs_secret = oidc and options["client_type"] != "public"
-    api_secret = with_records(
-        read_settings(file), lambda records: _add(records, app_id, fields, needs_secret)
+    settings = read_settings(file)
+    with_change(
+        settings, "app add", app_id, lambda records: records.app_admin.add(app_id, fields)
     )
+    needs_secret = oidc and options["client_type"] != "public"
+    api_secret = _rotate_secret(settings, app_id) if needs_secret else None
     if as_json:
         print_json({"client_id": app_id, "client_secret": api_secret})
         return
@@ -66,12 +68,13 @@ def add(
         print(SECRET_NOTE, file=sys.stderr)
 
 
-async def _add(
-    records: Records, app_id: str, fields: Mapping[str, object], needs_secret: bool
-) -> str | None:
-    """Add the app. Return the secret of its servers, if one is needed."""
-    await records.app_admin.add(app_id, fields)
-    return await records.app_admin.rotate_secret(app_id) if needs_secret else None
+def _rotate_secret(settings: Settings, app_id: str) -> str:
+    return with_change(
+        settings,
+        "app rotate-secret",
+        app_id,
+        lambda records: records.app_admin.rotate_secret(app_id),
+    )
 
 
 @command.command("set")
@@ -82,22 +85,17 @@ def change(app_id: IdArgument, *, file: ConfigFile = None, **options: Any) -> No
     if not fields:
         usage_error("no change is given; see scan-login app set --help")
     settings = read_settings(file)
-    with_records(settings, lambda records: _change(settings, records, app_id, fields))
-    if "id_token_alg" in fields:
-        print("restart the products that use this app: they keep the algorithm", file=sys.stderr)
-    print(f"app {app_id} is changed; {PROPAGATION_NOTE}")
-
-
-async def _change(
-    settings: Settings, records: Records, app_id: str, fields: Mapping[str, object]
-) -> None:
-    await records.app_admin.update(app_id, fields)
+    with_change(
+        settings, "app set", app_id, lambda records: records.app_admin.update(app_id, fields)
+    )
     if fields.get("tunnel_url"):
-        await records.apps.refresh()
         # Imported here, because it imports aiohttp, which the other commands do not need.
         from broker.cli.tunnel_url import print_verification
 
-        await print_verification(settings, records, app_id)
+        with_records(settings, lambda records: print_verification(settings, records, app_id))
+    if "id_token_alg" in fields:
+        print("restart the products that use this app: they keep the algorithm", file=sys.stderr)
+    print(f"app {app_id} is changed; {PROPAGATION_NOTE}")
 
 
 @command.command()
@@ -106,10 +104,7 @@ def rotate_secret(app_id: IdArgument, file: ConfigFile = None) -> None:
 
     Prints the new secret, once. The old secret is invalid from then on.
     """
-    secret = with_records(
-        read_settings(file), lambda records: records.app_admin.rotate_secret(app_id)
-    )
-    print(secret)
+    print(_rotate_secret(read_settings(file), app_id))
     print(SECRET_NOTE, file=sys.stderr)
 
 
@@ -119,8 +114,11 @@ def rotate_webhook_secret(app_id: IdArgument, file: ConfigFile = None) -> None:
 
     Prints the new secret, once. The previous one also signs until the next rotation.
     """
-    secret = with_records(
-        read_settings(file), lambda records: records.app_admin.rotate_webhook_secret(app_id)
+    secret = with_change(
+        read_settings(file),
+        "app rotate-webhook-secret",
+        app_id,
+        lambda records: records.app_admin.rotate_webhook_secret(app_id),
     )
     print(secret)
     print(f"give it to the app's server now; {PROPAGATION_NOTE}", file=sys.stderr)
@@ -131,7 +129,9 @@ def remove(app_id: IdArgument, yes: YesOption = False, file: ConfigFile = None) 
     """Delete an app. Logins in progress finish; new ones are refused."""
     if not yes:
         typer.confirm(f"Remove {app_id} and its secrets?", abort=True)
-    with_records(read_settings(file), lambda records: records.app_admin.remove(app_id))
+    with_change(
+        read_settings(file), "app remove", app_id, lambda records: records.app_admin.remove(app_id)
+    )
     print(f"app {app_id} is removed; {PROPAGATION_NOTE}")
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from broker.cli.output import Columns, Item, JSONOption, field, print_json, print_list, time_of
-from broker.cli.support import ConfigFile, read_settings, with_records
+from broker.cli.support import ConfigFile, read_settings, with_change
 from broker.infrastructure.crypto.sealing import SealKeyFile
 from broker.infrastructure.settings_sources import PREFIX
 from broker.oidc.settings import OIDCSettings
@@ -132,7 +132,7 @@ def rewrap(
         )
     if new_key:
         SealKeyFile(seal.seal_file).add()
-    count = with_records(settings, lambda records: records.app_admin.rewrap())
+    count = with_change(settings, "key rewrap", "", lambda records: records.app_admin.rewrap())
     print(f"{count} secrets had an older key; all secrets have the newest key now")
 
 

@@ -18,6 +18,7 @@ from broker.cli.support import (
     YesOption,
     read_settings,
     usage_error,
+    with_change,
     with_records,
 )
 from broker.pool.model import DEFAULT_CODES_PER_MINUTE, CodeRecord
@@ -54,7 +55,8 @@ def fill(
 
     settings = read_settings(file)
     work = partial(pool_acts.fill, settings, app, count, rate)
-    print(with_records(settings, work, log_level="critical"))  # the progress reports errors
+    # The progress reports errors, so the log does not.
+    print(with_change(settings, "pool fill", app, work, log_level="critical"))
 
 
 @command.command()
@@ -136,7 +138,7 @@ def retire(
     chosen = with_records(settings, partial(pool_acts.find_ready, settings, app, is_chosen))
     if chosen and not yes:
         typer.confirm(f"Retire {len(chosen)} codes of {app}?", abort=True)
-    with_records(settings, partial(pool_acts.retire, settings, app, chosen))
+    with_change(settings, "pool retire", app, partial(pool_acts.retire, settings, app, chosen))
     print(f"{len(chosen)} codes of {app} are retired")
 
 

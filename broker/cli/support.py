@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import pwd
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar
 import typer
 
 from broker.apps.errors import InvalidApp
+from broker.audit.model import AuditEntry, AuditKind
 from broker.errors import BrokerError
 from broker.identity.errors import ProviderUnavailable
 from broker.infrastructure.settings_sources import PREFIX
@@ -82,6 +85,50 @@ def with_records(
         sys.exit("\n".join(error.mistakes))
     except BrokerError as error:
         sys.exit(str(error))
+
+
+def with_change(
+    settings: Settings,
+    act: str,
+    target: str,
+    change: Callable[[Records], Awaitable[T]],
+    *,
+    log_level: str = "warning",
+) -> T:
+    """Like `with_records`, and write the change to the audit log unless it is refused.
+
+    act: the command, such as `app add`.
+    target: the id of what is changed; empty if there is none.
+    """
+
+    async def work(records: Records) -> T:
+        is_refused = False
+        try:
+            return await change(records)
+        except BrokerError as error:
+            is_refused = error.status < 500
+            raise
+        finally:
+            if not is_refused:  # also after a failure, because a part may have been done
+                records.audit_trail.add(_entry(act, target))
+
+    return with_records(settings, work, log_level=log_level)
+
+
+def _entry(act: str, target: str) -> AuditEntry:
+    actor = f"cli:{_user_name()}"
+    return AuditEntry(
+        AuditKind.ADMIN, "done", time.time(), actor=actor, target=target or None, reason=act
+    )
+
+
+def _user_name() -> str:
+    """Return the name of the process's user, or the number of a user without a name."""
+    number = os.getuid()
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return str(number)
 
 
 def usage_error(message: str) -> NoReturn:

@@ -16,6 +16,7 @@ from broker.cli.support import (
     YesOption,
     read_settings,
     usage_error,
+    with_change,
     with_records,
 )
 from broker.cli.user_options import takes_fields
@@ -23,7 +24,7 @@ from broker.directories.settings import DirectorySettings
 from broker.infrastructure.settings_sources import PREFIX
 from broker.providers.settings import ProviderSettings
 from broker.providers.wechat.settings import WeChatSettings
-from broker.users.model import claim_values
+from broker.users.model import claim_values, new_user_id
 from broker.users.rules import INVITATION_LIFETIME, PAGE_SIZE
 
 if TYPE_CHECKING:
@@ -76,8 +77,11 @@ def add(
     **options: Any,
 ) -> None:
     """Add a user and print the id. Then use `invite` or `link` to add an identity."""
+    user_id = new_user_id() if user_id is None else user_id
     fields = _fields(id=user_id, **options)
-    added = _do(file, lambda records: records.user_admin.add(fields))
+    added = with_change(
+        _settings(file), "user add", user_id, lambda records: records.user_admin.add(fields)
+    )
     print_json(added.as_dict()) if as_json else print(added.id)
 
 
@@ -88,7 +92,7 @@ def change(user_id: IdArgument, *, file: ConfigFile = None, **options: Any) -> N
     fields = _fields(**options)
     if not fields:
         usage_error("no change is given; see scan-login user set --help")
-    _change(file, user_id, fields)
+    _change(file, "user set", user_id, fields)
     print(f"user {user_id} is changed")
 
 
@@ -106,7 +110,12 @@ def invite(
     Prints the invitation, once. Earlier invitations of the user become invalid.
     """
     fields = {"expires_in": expires_in}
-    invitation = _do(file, lambda records: records.user_admin.invite(user_id, fields))
+    invitation = with_change(
+        _settings(file),
+        "user invite",
+        user_id,
+        lambda records: records.user_admin.invite(user_id, fields),
+    )
     if as_json:
         print_json({"invitation": invitation.secret, "expires_in": invitation.expires_in})
         return
@@ -187,7 +196,12 @@ def link(
     identity = _identity(settings, provider, provider_app_id, openid)
     if unionid is not None:
         identity["unionid"] = unionid
-    with_records(settings, lambda records: records.user_admin.link(user_id, identity))
+    with_change(
+        settings,
+        "user link",
+        user_id,
+        lambda records: records.user_admin.link(user_id, identity),
+    )
     print(f"the openid {openid} is linked to user {user_id}")
 
 
@@ -206,21 +220,26 @@ def unlink(
     """
     settings = _settings(file)
     identity = _identity(settings, provider, provider_app_id, openid)
-    with_records(settings, lambda records: records.user_admin.unlink(user_id, identity))
+    with_change(
+        settings,
+        "user unlink",
+        user_id,
+        lambda records: records.user_admin.unlink(user_id, identity),
+    )
     print(f"the openid {openid} is not linked to user {user_id} any longer")
 
 
 @command.command()
 def block(user_id: IdArgument, file: ConfigFile = None) -> None:
     """Refuse a user's logins. Issued tokens stay valid until they expire."""
-    _change(file, user_id, {"blocked": True})
+    _change(file, "user block", user_id, {"blocked": True})
     print(f"user {user_id} is blocked")
 
 
 @command.command()
 def unblock(user_id: IdArgument, file: ConfigFile = None) -> None:
     """Accept a user's logins again."""
-    _change(file, user_id, {"blocked": False})
+    _change(file, "user unblock", user_id, {"blocked": False})
     print(f"user {user_id} is unblocked")
 
 
@@ -230,7 +249,9 @@ def remove(user_id: IdArgument, yes: YesOption = False, file: ConfigFile = None)
     settings = _settings(file)
     if not yes:
         typer.confirm(f"Remove {user_id} with identities and invitations?", abort=True)
-    with_records(settings, lambda records: records.user_admin.remove(user_id))
+    with_change(
+        settings, "user remove", user_id, lambda records: records.user_admin.remove(user_id)
+    )
     print(f"user {user_id} is removed")
 
 
@@ -257,8 +278,10 @@ def _do(file: Path | None, work: Callable[[Records], Awaitable[T]]) -> T:
     return with_records(_settings(file), work)
 
 
-def _change(file: Path | None, user_id: str, fields: Mapping[str, object]) -> User:
-    return _do(file, lambda records: records.user_admin.update(user_id, fields))
+def _change(file: Path | None, act: str, user_id: str, fields: Mapping[str, object]) -> None:
+    with_change(
+        _settings(file), act, user_id, lambda records: records.user_admin.update(user_id, fields)
+    )
 
 
 async def _all(records: Records) -> list[User]:

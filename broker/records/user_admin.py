@@ -17,7 +17,7 @@ from broker.records.ended_subjects import record_ended_subject
 from broker.records.user_identities import link_identity, lock_identities, parse_profile
 from broker.records.user_lookup import hash_invitation
 from broker.users.errors import IdentityNotFound, InvalidUser, UserAlreadyExists, UserNotFound
-from broker.users.model import INVITATION_BYTES, Invitation, User
+from broker.users.model import INVITATION_BYTES, Invitation, User, new_user_id
 from broker.users.rules import (
     IDENTITY_RULES,
     INVITATION_LIFETIME,
@@ -62,7 +62,7 @@ class SqlUserAdmin:
 
         Raises InvalidUser or UserAlreadyExists.
         """
-        values = check_fields({"id": secrets.token_hex(8), **fields}, USER_RULES, InvalidUser)
+        values = check_fields({"id": new_user_id(), **fields}, USER_RULES, InvalidUser)
         times = {"created_at": self._clock(), "changed_at": self._clock()}
         try:
             async with self._database.write_transaction() as connection:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from broker.identity.model import Identity, UserProfile
 from broker.infrastructure.api.schema import ResponseModel
+
+
+def new_user_id() -> str:
+    """Return an id for a user whose operator gives none."""
+    return secrets.token_hex(8)
 
 
 class RegisteredUser(NamedTuple):
