@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
-from broker.apps.model import App
+from broker.apps.model import App, AppRecord
 from broker.infrastructure.fields import check_text, check_word, is_web_url, parse_origin
 
 ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -43,6 +43,10 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "show_scanner": ("off", "name", "picture"),
 }
 """The values of each field that has few; the first is the default."""
+
+PROVIDER_APP_ID_PATTERNS: Mapping[str, str] = {"wechat": r"^wx[0-9a-zA-Z]{16}$"}
+"""The form of `provider_app_id` at each provider whose accounts have an id and a secret. WeChat's
+console shows an AppID in this form."""
 
 PRIVATE_SCHEME_PATTERN = re.compile(r"[a-z][a-z0-9-]*(\.[a-z0-9-]+)+:/([^/\s#][^\s#]*)?")
 """A private-use URI scheme is a reversed domain name with at least one dot, and has one slash
@@ -241,6 +245,10 @@ FIELD_RULES: Mapping[str, Callable[[object], object]] = {
 
 def find_conflicts(app: Mapping[str, Any]) -> list[str]:
     """Return one line for each pair of fields of an app that do not fit together."""
+    return [*_redirect_conflicts(app), *_account_conflicts(app)]
+
+
+def _redirect_conflicts(app: Mapping[str, Any]) -> list[str]:
     private = [url for url in app["redirect_urls"] if not is_web_url(url)]
     if private and app.get("client_type") != "public":
         return [
@@ -248,6 +256,27 @@ def find_conflicts(app: Mapping[str, Any]) -> list[str]:
             "can have; set client_type to public"
         ]
     return []
+
+
+def _account_conflicts(app: Mapping[str, Any]) -> list[str]:
+    app_id, pattern = app["provider_app_id"], PROVIDER_APP_ID_PATTERNS.get(app["provider"])
+    if app_id and pattern and not re.fullmatch(pattern, app_id):
+        return [
+            f"provider_app_id: {app_id!r} is not an AppID: copy it from WeChat's console, `wx` "
+            "and 16 letters or digits"
+        ]
+    return []
+
+
+def missing_account_field(app: AppRecord) -> str | None:
+    """Return the field without which the provider draws no codes for the app, or None.
+
+    An app without both fields uses the account in the settings.
+    """
+    has_id, has_secret = bool(app.app.provider_app_id), app.has_provider_secret
+    if app.app.provider not in PROVIDER_APP_ID_PATTERNS or has_id == has_secret:
+        return None
+    return "provider_secret" if has_id else "provider_app_id"
 
 
 def parse_scope(text: str, app: App) -> tuple[str, ...]:

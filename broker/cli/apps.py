@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from broker.apps.model import DEFAULT_APP
+from broker.apps.rules import missing_account_field
 from broker.cli import app_show
 from broker.cli.app_options import IdArgument, OIDCOption, takes_fields
 from broker.cli.output import JSONOption, print_json
@@ -22,6 +23,7 @@ from broker.cli.support import (
 )
 
 if TYPE_CHECKING:
+    from broker.apps.model import AppRecord
     from broker.infrastructure.settings import Settings
 
 command = typer.Typer(no_args_is_help=True)
@@ -54,11 +56,12 @@ def add(
     if oidc and not options["provider_app_id"]:
         fields = {"phone_app": DEFAULT_APP, **fields}
     settings = read_settings(file)
-    with_change(
+    added = with_change(
         settings, "app add", app_id, lambda records: records.app_admin.add(app_id, fields)
     )
     needs_secret = oidc and options["client_type"] != "public"
     api_secret = _rotate_secret(settings, app_id) if needs_secret else None
+    _note_incomplete_account(added)
     if as_json:
         print_json({"client_id": app_id, "client_secret": api_secret})
         return
@@ -77,6 +80,22 @@ def _rotate_secret(settings: Settings, app_id: str) -> str:
     )
 
 
+ACCOUNT_OPTIONS: Mapping[str, str] = {
+    "provider_app_id": "--provider-app-id APPID",
+    "provider_secret": "--secret",
+}
+"""The option of each field of an account at the provider."""
+
+
+def _note_incomplete_account(app: AppRecord) -> None:
+    if missing := missing_account_field(app):
+        print(
+            f"the app gets no codes without {missing}: run scan-login app set {app.app.id} "
+            f"{ACCOUNT_OPTIONS[missing]}",
+            file=sys.stderr,
+        )
+
+
 @command.command("set")
 @takes_fields
 def change(app_id: IdArgument, *, file: ConfigFile = None, **options: Any) -> None:
@@ -85,7 +104,7 @@ def change(app_id: IdArgument, *, file: ConfigFile = None, **options: Any) -> No
     if not fields:
         usage_error("no change is given; see scan-login app set --help")
     settings = read_settings(file)
-    with_change(
+    changed = with_change(
         settings, "app set", app_id, lambda records: records.app_admin.update(app_id, fields)
     )
     if fields.get("tunnel_url"):
@@ -93,6 +112,7 @@ def change(app_id: IdArgument, *, file: ConfigFile = None, **options: Any) -> No
         from broker.cli.tunnel_url import print_verification
 
         with_records(settings, lambda records: print_verification(settings, records, app_id))
+    _note_incomplete_account(changed)
     if "id_token_alg" in fields:
         print("restart the products that use this app: they keep the algorithm", file=sys.stderr)
     print(f"app {app_id} is changed; {PROPAGATION_NOTE}")

@@ -88,6 +88,13 @@ async def test_app_is_added_changed_and_removed(admin: Admin) -> None:
         ("PATCH", "/apps/red", {"origins": ["*"]}, 400, "invalid_request"),
         ("PATCH", "/apps/red", {"colour": "dark"}, 400, "invalid_request"),
         ("PATCH", "/apps/red", {"id": "blue"}, 400, "invalid_request"),
+        (
+            "PATCH",
+            "/apps/red",
+            {"provider": "wechat", "provider_app_id": "wxbad"},
+            400,
+            "invalid_request",
+        ),
         ("PATCH", "/apps/unknown", {"name": "x"}, 404, "unknown_app"),
         ("GET", "/apps/unknown", None, 404, "unknown_app"),
         ("GET", "/apps/%00", None, 404, "invalid_request"),

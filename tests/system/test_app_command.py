@@ -20,6 +20,7 @@ from broker.records.migrations import HEAD, REVISIONS, VERSION_TABLE
 from tests.support.commands import Call, run, serving
 from tests.support.environment import free_port
 from tests.support.waiting import wait_until
+from tests.support.wechat import APPID
 
 SECRET = "canary-app-secret"
 
@@ -85,6 +86,11 @@ def test_rotated_app_secret_is_printed_once(call: Call, tmp_path: Path) -> None:
         (["add", "default"], 1, "the app 'default' is defined by the settings"),
         (["add", "two", "--origin", "a.example"], 1, "origins: 'a.example' is not an Origin"),
         (["add", "two", "--secret"], 2, "standard input has no secret"),
+        (
+            ["add", "two", "--provider", "wechat", "--provider-app-id", "wxbad"],
+            1,
+            "provider_app_id: 'wxbad' is not an AppID",
+        ),
     ],
 )
 def test_invalid_app_command_is_refused(
@@ -97,6 +103,23 @@ def test_invalid_app_command_is_refused(
     assert refused.code == code
     assert sentence in refused.text
     assert [app["name"] for app in list_apps(call)] == ["site"]
+
+
+def test_incomplete_account_at_provider_is_reported(call: Call) -> None:
+    both = ["--provider-app-id", APPID, "--secret"]
+    without_secret = call("app", "add", "two", "--provider", "wechat", *both[:2])
+    complete = call("app", "set", "two", "--secret", stdin=SECRET)
+    without_id = call("app", "set", "two", "--provider-app-id", "")
+    pretend = call("app", "add", "three", *both[:2])
+
+    assert (
+        "the app gets no codes without provider_secret: run scan-login app set two --secret\n"
+        in without_secret.text
+    )
+    assert "without provider_app_id: run scan-login app set two --provider-app-id APPID\n" in (
+        without_id.text
+    )
+    assert "gets no codes" not in complete.text + pretend.text
 
 
 def test_unknown_app_is_named(call: Call) -> None:

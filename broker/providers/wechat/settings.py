@@ -7,13 +7,13 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr
 
+from broker.apps.rules import PROVIDER_APP_ID_PATTERNS
 from broker.identity.model import ProviderAccount
 from broker.infrastructure.outbound.ssrf import is_loopback
 from broker.infrastructure.settings import WebURL, one_of
 from broker.providers.settings import AccountSettings
 
-APPID_PATTERN = r"^wx[0-9a-zA-Z]{16}$"
-"""The form that WeChat's console shows."""
+APPID_PATTERN = PROVIDER_APP_ID_PATTERNS["wechat"]
 
 
 def check_api_url(value: str) -> str:
