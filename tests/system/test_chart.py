@@ -228,6 +228,14 @@ def test_chart_contains_shipped_alert_rules() -> None:
     assert rules == yaml.safe_load((DEPLOY / "alerts.yml").read_text())
 
 
+def test_rules_link_to_documentation_of_values() -> None:
+    metrics = {**FULL["metrics"], "documentation": "https://docs.example/login"}
+    groups = of_kind(render({**FULL, "metrics": metrics}), "PrometheusRule")["spec"]["groups"]
+
+    urls = [rule["annotations"]["runbook_url"] for group in groups for rule in group["rules"]]
+    assert {url.rpartition("/#")[0] for url in urls} == {"https://docs.example/login/alerts"}
+
+
 def paths(ingress: Object) -> list[str]:
     [rule] = ingress["spec"]["rules"]
     assert rule["host"] in {host for tls in ingress["spec"]["tls"] for host in tls["hosts"]}
