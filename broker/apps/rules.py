@@ -271,8 +271,11 @@ def _account_conflicts(app: Mapping[str, Any]) -> list[str]:
 def missing_account_field(app: AppRecord) -> str | None:
     """Return the field without which the provider draws no codes for the app, or None.
 
-    An app without both fields uses the account in the settings.
+    An app without both fields uses the account in the settings, and one with `phone_app` the
+    account of that app.
     """
+    if app.app.phone_app:
+        return None
     has_id, has_secret = bool(app.app.provider_app_id), app.has_provider_secret
     if app.app.provider not in PROVIDER_APP_ID_PATTERNS or has_id == has_secret:
         return None

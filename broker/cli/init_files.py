@@ -7,10 +7,9 @@ import secrets
 from collections.abc import Mapping
 from importlib.resources import files
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
 from broker.cli.init_proxies import proxy_values
-from broker.cli.init_questions import Answers, is_public
+from broker.cli.init_questions import COMPOSE_REDIS, Answers, is_public
 from broker.cli.oidc_products import PLACEHOLDER_PATTERN
 from broker.infrastructure.settings_sources import variable
 
@@ -121,8 +120,7 @@ def _values(answers: Answers) -> dict[str, str]:
 
 
 def _compose(answers: Answers, values: Mapping[str, str]) -> str:
-    redis_host = urlsplit(answers.get("redis_url", "")).hostname
-    services = ["redis"] if redis_host == "redis" else []
+    services = ["redis"] if answers.get("redis_url") == COMPOSE_REDIS else []
     services += [answers["proxy"]] if answers["proxy"] != "none" else []
     volumes = ["broker", *(name for name in services if name != "nginx")]
     port = "" if answers["proxy"] != "none" else "      - 127.0.0.1:8000:8000\n"

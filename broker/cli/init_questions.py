@@ -18,7 +18,9 @@ from broker.providers.wechat.settings import APPID_PATTERN
 Answers = Mapping[str, str]
 """The answer to each question that applies, by name."""
 
-HOST_PATTERN = re.compile(r"(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.?)+")
+LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+
+HOST_PATTERN = re.compile(rf"(?=.{{1,253}}$){LABEL}(?:\.{LABEL})*")
 
 SECRET_PATTERN = re.compile(r"[!-&(-~]+")
 """Printable ASCII without the quote that ends a value in the settings file."""
@@ -26,7 +28,9 @@ SECRET_PATTERN = re.compile(r"[!-&(-~]+")
 APPSECRET_PATTERN = re.compile(r"[0-9a-fA-F]{32}")
 """The form that WeChat's console shows."""
 
-COMPOSE_REDIS = "redis://redis:6379/0"
+COMPOSE_REDIS_HOST = "redis"
+
+COMPOSE_REDIS = f"redis://{COMPOSE_REDIS_HOST}:6379/0"
 """The service `redis` of the Compose file."""
 
 
@@ -78,7 +82,12 @@ def check_redis_url(text: str) -> str:
 
 
 def check_container_redis_url(text: str) -> str:
-    if is_loopback(urlsplit(check_redis_url(text)).hostname or ""):
+    host = urlsplit(check_redis_url(text)).hostname or "localhost"
+    if host == COMPOSE_REDIS_HOST and text != COMPOSE_REDIS:
+        raise InvalidAnswer(
+            f"the Redis in the Compose file is {COMPOSE_REDIS}; name another host for your own"
+        )
+    if is_loopback(host):
         raise InvalidAnswer(
             "a container cannot reach Redis at this machine's loopback: use an address that it "
             f"can reach, or {COMPOSE_REDIS} for a Redis in the Compose file"

@@ -97,6 +97,9 @@ def with_change(
 ) -> T:
     """Like `with_records`, and write the change to the audit log unless it is refused.
 
+    A failed change is written too, because a part may have been done. The change stays made if
+    the audit log cannot be written, which stderr reports.
+
     act: the command, such as `app add`.
     target: the id of what is changed; empty if there is none.
     """
@@ -109,10 +112,18 @@ def with_change(
             is_refused = error.status < 500
             raise
         finally:
-            if not is_refused:  # also after a failure, because a part may have been done
-                records.audit_trail.add(_entry(act, target))
+            if not is_refused:
+                await _record(records, _entry(act, target))
 
     return with_records(settings, work, log_level=log_level)
+
+
+async def _record(records: Records, entry: AuditEntry) -> None:
+    records.audit_trail.add(entry)
+    try:
+        await records.store_audit_entries()
+    except RecordsUnavailable as error:
+        print(f"the change is not in the audit log: {error.reason}", file=sys.stderr)
 
 
 def _entry(act: str, target: str) -> AuditEntry:
@@ -123,8 +134,13 @@ def _entry(act: str, target: str) -> AuditEntry:
 
 
 def _user_name() -> str:
-    """Return the name of the process's user, or the number of a user without a name."""
+    """Return the name of the user who has called sudo, or else of the process's user.
+
+    A user without a name has a number.
+    """
     number = os.getuid()
+    if number == 0 and (caller := os.environ.get("SUDO_USER")):
+        return caller
     try:
         return pwd.getpwuid(number).pw_name
     except KeyError:

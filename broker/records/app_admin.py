@@ -100,7 +100,8 @@ class SqlAppAdmin:
         async with self._database.write_transaction() as connection:
             former = await _read(connection, app_id, is_locked=True)
             options = {**option_values(former.app), **values.pop("options")}
-            _check_app({**former.as_dict(), **values, **options})
+            before = {**former.as_dict(), **option_values(former.app)}
+            _check_app({**before, **values, **options}, known=find_conflicts(before))
             await _write(connection, app_id, {**values, "options": options})
             return await _read(connection, app_id)
 
@@ -201,9 +202,12 @@ class SqlAppAdmin:
         return {name: ciphertext, f"{name}_key": key}
 
 
-def _check_app(fields: Mapping[str, Any]) -> None:
-    """Raises InvalidApp if fields do not fit together."""
-    if mistakes := find_conflicts(fields):
+def _check_app(fields: Mapping[str, Any], *, known: Collection[str] = ()) -> None:
+    """Raises InvalidApp if fields do not fit together.
+
+    known: conflicts that a stored app has already, under the rules of an older version.
+    """
+    if mistakes := [one for one in find_conflicts(fields) if one not in known]:
         raise InvalidApp(mistakes)
 
 

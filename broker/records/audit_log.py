@@ -181,6 +181,10 @@ class SqlAuditLog:
             except RecordsUnavailable as error:
                 self._outage.failed(error.reason)
 
+    async def store_queued(self) -> None:
+        """Write the queued rows now. Raises RecordsUnavailable."""
+        await self._write()
+
     async def flush(self) -> None:
         """Write the queued rows within `FLUSH_TIMEOUT`. Log and count rows that are lost."""
         try:

@@ -100,6 +100,10 @@ class Records:
         for task in self._tasks:
             task.start()
 
+    async def store_audit_entries(self) -> None:
+        """Write pending audit entries now. Raises RecordsUnavailable."""
+        await self._audit_log.store_queued()
+
     async def close(self) -> None:
         """Write pending audit entries and close. A database that hangs delays this by seconds."""
         with suppress(TimeoutError):

@@ -262,3 +262,16 @@ def test_options_of_openid_connect_are_set_and_cleared(call: Call) -> None:
     assert before["networks"] == ["192.0.2.0/24"]
     assert changed.code == 0
     assert (after["sso"], after["home_url"], after["networks"]) == (False, None, [])
+
+
+def test_stored_malformed_appid_does_not_block_other_changes(call: Call) -> None:
+    """An older version has accepted it."""
+    call("app", "add", "shop", "--provider-app-id", "gh_123")
+    with closing(sqlite3.connect("scan-login.db")) as database, database:
+        database.execute("UPDATE apps SET provider = 'wechat'")
+
+    renamed = call("app", "set", "shop", "--name", "Shop")
+    again = call("app", "set", "shop", "--provider-app-id", "gh_124")
+
+    assert (renamed.code, again.code) == (0, 1)
+    assert "'gh_124' is not an AppID" in again.text

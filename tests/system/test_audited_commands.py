@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pwd
 import sqlite3
@@ -10,7 +11,9 @@ from contextlib import closing
 
 import pytest
 
-from tests.support.commands import Call
+from broker.records.audit_log import SqlAuditLog
+from broker.records.errors import RecordsUnavailable
+from tests.support.commands import Call, command_names
 from tests.support.wechat import APPID
 
 USERS = {"SCAN_LOGIN_DIRECTORY": "sql"}
@@ -84,3 +87,39 @@ def test_failed_change_that_may_be_partial_is_recorded(call: Call) -> None:
 
     assert failed.code == 1
     assert [act for _, act, _ in entries()] == ["app add", "pool fill"]
+
+
+READS = {
+    *("app list", "app show", "user list", "user show", "pool status", "pool verify"),
+    *("key create", "key list", "key rotate"),
+}
+"""Subcommands without an entry. Those of `key` change files only."""
+
+
+def test_every_subcommand_is_recorded_or_a_read() -> None:
+    groups = {"app", "key", "pool", "user"}
+    all_names = {" ".join(words) for words in command_names() if words[0] in groups}
+    recorded = {" ".join(command.split()[:2]) for command, _ in CHANGES}
+
+    assert all_names == recorded | READS
+
+
+async def test_change_without_an_entry_is_reported(
+    call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def locked(self: SqlAuditLog) -> None:
+        raise RecordsUnavailable("database is locked")
+
+    monkeypatch.setattr(SqlAuditLog, "_write", locked)
+    done = await asyncio.to_thread(call, "app", "add", "shop")
+
+    assert done.code == 0
+    assert "the change is not in the audit log: database is locked" in done.text
+
+
+def test_caller_of_sudo_is_the_actor(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "getuid", lambda: 0)
+
+    call("app", "add", "shop", SUDO_USER="alice")
+
+    assert entries() == [("cli:alice", "app add", "shop")]

@@ -554,6 +554,28 @@ async def test_app_without_provider_secret_is_found(call: Call) -> None:
     assert "--secret" in failing.fix
 
 
+async def test_settings_account_of_another_provider_is_tried(call: Call) -> None:
+    await asyncio.to_thread(call, "app", "add", "red", "--provider", "wechat")
+    async with pretending() as wechat:
+        settings = {**wechat.settings(), "provider": "pretend"}
+        working = await examine("provider: apps", **settings)
+        wechat.wechat.faults.set("getwxacodeunlimit", "45009")
+        refused = await examine("provider: apps", **settings)
+
+    assert [outcome(working), outcome(refused)] == [OK, FAILED]
+
+
+async def test_fault_of_the_database_keeps_its_remedy_in_every_check() -> None:
+    async def fail(installation: Installation) -> str:
+        raise RecordsUnavailable("database is locked")
+
+    installation = Installation(find_values(), [], load_settings(), AsyncExitStack())
+    result = await run_check(Check("provider: apps", fail, "add an account"), installation)
+
+    assert result.detail == "database is locked"
+    assert "fuser" in result.fix
+
+
 async def test_refused_account_of_an_app_is_found(call: Call) -> None:
     account = ("--provider", "wechat", "--provider-app-id", APPID, "--secret")
     await asyncio.to_thread(call, "app", "add", "red", *account, stdin=WECHAT_SECRET)

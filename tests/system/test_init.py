@@ -20,7 +20,14 @@ import yaml
 from typer.testing import CliRunner
 
 from broker.cli.init_files import generate, settings_for
-from broker.cli.init_questions import COMPOSE_REDIS, QUESTIONS, read_answers
+from broker.cli.init_questions import (
+    COMPOSE_REDIS,
+    QUESTIONS,
+    InvalidAnswer,
+    check_container_redis_url,
+    check_host,
+    read_answers,
+)
 from broker.cli.init_report import path_in_a_home, report
 from broker.cli.main import command
 from broker.infrastructure.api.settings import APISettings
@@ -590,6 +597,29 @@ def test_declined_pretend_returns_to_the_provider(tmp_path: Path) -> None:
     assert "use yes, or no for another provider" in output
     assert output.count("Provider: wechat, or pretend") == 2
     assert variables["SCAN_LOGIN_PROVIDER"] == "pretend"
+
+
+def test_declined_pretend_leaves_no_trace(tmp_path: Path) -> None:
+    _, variables = answer_questions(
+        *(tmp_path, PUBLIC, "pretend", "n", "wechat", "wx0123456789abcdef", APPSECRET),
+        *("systemd", "memory", "open", "none", "A shop", "https://shop.example.com"),
+    )
+
+    assert variables["SCAN_LOGIN_PROVIDER"] == "wechat"
+    assert "SCAN_LOGIN_ALLOW_PRETEND" not in variables
+
+
+@pytest.mark.parametrize("host", ["a" * 64, f"{'a' * 40}_x", "a..b", "-a.example", "a" * 300])
+def test_invalid_host_is_refused_at_once(host: str) -> None:
+    """Backtracking would take years."""
+    with pytest.raises(InvalidAnswer, match="use a host name"):
+        check_host(host)
+
+
+@pytest.mark.parametrize("url", ["redis://:pw@redis:6379/0", "rediss://redis", "redis:///0"])
+def test_other_url_of_composed_redis_is_refused(url: str) -> None:
+    with pytest.raises(InvalidAnswer):
+        check_container_redis_url(url)
 
 
 def test_empty_answer_is_explained(tmp_path: Path) -> None:

@@ -15,13 +15,14 @@ from urllib.parse import SplitResult, urlsplit
 import aiohttp
 
 from broker.backends import open_records, open_state_and_bus
-from broker.errors import StartupError
+from broker.errors import StartupError, Unavailable, failure_reason
 from broker.infrastructure.coordination import Bus
 from broker.infrastructure.crypto.secret_file import OTHER_USER
 from broker.infrastructure.runtime.settings import ServerSettings
 from broker.infrastructure.settings import Settings
 from broker.infrastructure.settings_sources import FoundValues
 from broker.infrastructure.urls import hide_passwords
+from broker.records.errors import RecordsUnavailable
 from broker.records.store import Records
 from broker.state import StateBackend
 
@@ -146,6 +147,8 @@ def reason_of(error: Exception) -> str:
     """Return the cause of an error, without objects of Python and without its remedy."""
     if isinstance(error, StartupError):
         return error.reason
+    if isinstance(error, Unavailable):
+        return failure_reason(error)
     if isinstance(error, aiohttp.ClientConnectorError):
         cause = error.os_error.strerror or error.os_error
         return f"cannot connect to {error.host}:{error.port}: {cause}"
@@ -156,7 +159,7 @@ def reason_of(error: Exception) -> str:
 
 def own_fix(error: Exception) -> str | None:
     """Return the remedy that an error carries."""
-    if isinstance(error, StartupError):
+    if isinstance(error, StartupError | RecordsUnavailable):
         return error.remedy
     if isinstance(error, PermissionError):
         return OTHER_USER

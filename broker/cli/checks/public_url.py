@@ -49,11 +49,14 @@ UNKNOWN_CA = (
     "SSL_CERT_FILE"
 )
 
+OTHER_NAME = f"serve a certificate for the host in {PREFIX}PUBLIC_URL"
+
 CERTIFICATE_FIXES: Mapping[int, str] = {
     10: "renew the certificate",
     18: UNKNOWN_CA,
     19: UNKNOWN_CA,
-    62: f"serve a certificate for the host name in {PREFIX}PUBLIC_URL",
+    62: OTHER_NAME,
+    64: OTHER_NAME,
 }
 """What to do, by OpenSSL's code of the error (X509_V_ERR_…)."""
 
