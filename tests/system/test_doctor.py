@@ -565,7 +565,7 @@ async def test_settings_account_of_another_provider_is_tried(call: Call) -> None
     assert [outcome(working), outcome(refused)] == [OK, FAILED]
 
 
-async def test_fault_of_the_database_keeps_its_remedy_in_every_check() -> None:
+async def test_database_fault_keeps_its_remedy() -> None:
     async def fail(installation: Installation) -> str:
         raise RecordsUnavailable("database is locked")
 

@@ -65,4 +65,8 @@ async def test_tunnel_of_v2_carries_messages(business: str, client: NodeClient) 
         return await events_of(client) == [["connect", None], ["speak", {"word": "hi"}]]
 
     await eventually(have_arrived)
-    assert "pong" in (await client("state"))["sockets"][0]["frames"]
+
+    async def has_pong() -> bool:
+        return "pong" in (await client("state"))["sockets"][0]["frames"]
+
+    await eventually(has_pong)
