@@ -39,6 +39,11 @@ CHANGES: Sequence[tuple[str, str]] = [
 """Commands that change the records, in an order in which each is accepted, and their targets."""
 
 
+@pytest.fixture(autouse=True)
+def _without_sudo(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SUDO_USER", raising=False)
+
+
 def entries() -> list[tuple[str, ...]]:
     """Return actor, act and target of the acts in the log, oldest first."""
     with closing(sqlite3.connect("scan-login.db")) as database:
