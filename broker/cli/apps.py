@@ -17,6 +17,7 @@ from broker.cli.support import (
     ConfigFile,
     YesOption,
     read_settings,
+    recorded,
     usage_error,
     with_change,
     with_records,
@@ -25,6 +26,7 @@ from broker.cli.support import (
 if TYPE_CHECKING:
     from broker.apps.model import AppRecord
     from broker.infrastructure.settings import Settings
+    from broker.records.store import Records
 
 command = typer.Typer(no_args_is_help=True)
 
@@ -55,12 +57,10 @@ def add(
         usage_error("--oidc needs --redirect-url, the callback URL of the product")
     if oidc and not options["provider_app_id"]:
         fields = {"phone_app": DEFAULT_APP, **fields}
-    settings = read_settings(file)
-    added = with_change(
-        settings, "app add", app_id, lambda records: records.app_admin.add(app_id, fields)
-    )
     needs_secret = oidc and options["client_type"] != "public"
-    api_secret = _rotate_secret(settings, app_id) if needs_secret else None
+    added, api_secret = with_records(
+        read_settings(file), lambda records: _add(records, app_id, fields, needs_secret)
+    )
     _note_incomplete_account(added)
     if as_json:
         print_json({"client_id": app_id, "client_secret": api_secret})
@@ -71,13 +71,17 @@ def add(
         print(SECRET_NOTE, file=sys.stderr)
 
 
-def _rotate_secret(settings: Settings, app_id: str) -> str:
-    return with_change(
-        settings,
-        "app rotate-secret",
-        app_id,
-        lambda records: records.app_admin.rotate_secret(app_id),
-    )
+async def _add(
+    records: Records, app_id: str, fields: Mapping[str, object], needs_secret: bool
+) -> tuple[AppRecord, str | None]:
+    """Add the app. Return it, and the secret of its servers if one is needed."""
+    added = await recorded(records, "app add", app_id, records.app_admin.add(app_id, fields))
+    return added, await _rotate_secret(records, app_id) if needs_secret else None
+
+
+async def _rotate_secret(records: Records, app_id: str) -> str:
+    rotation = records.app_admin.rotate_secret(app_id)
+    return await recorded(records, "app rotate-secret", app_id, rotation)
 
 
 ACCOUNT_OPTIONS: Mapping[str, str] = {
@@ -104,18 +108,24 @@ def change(app_id: IdArgument, *, file: ConfigFile = None, **options: Any) -> No
     if not fields:
         usage_error("no change is given; see scan-login app set --help")
     settings = read_settings(file)
-    changed = with_change(
-        settings, "app set", app_id, lambda records: records.app_admin.update(app_id, fields)
-    )
-    if fields.get("tunnel_url"):
-        # Imported here, because it imports aiohttp, which the other commands do not need.
-        from broker.cli.tunnel_url import print_verification
-
-        with_records(settings, lambda records: print_verification(settings, records, app_id))
+    changed = with_records(settings, lambda records: _change(settings, records, app_id, fields))
     _note_incomplete_account(changed)
     if "id_token_alg" in fields:
         print("restart the products that use this app: they keep the algorithm", file=sys.stderr)
     print(f"app {app_id} is changed; {PROPAGATION_NOTE}")
+
+
+async def _change(
+    settings: Settings, records: Records, app_id: str, fields: Mapping[str, object]
+) -> AppRecord:
+    changed = await recorded(records, "app set", app_id, records.app_admin.update(app_id, fields))
+    if fields.get("tunnel_url"):
+        await records.apps.refresh()
+        # Imported here, because it imports aiohttp, which the other commands do not need.
+        from broker.cli.tunnel_url import print_verification
+
+        await print_verification(settings, records, app_id)
+    return changed
 
 
 @command.command()
@@ -124,7 +134,7 @@ def rotate_secret(app_id: IdArgument, file: ConfigFile = None) -> None:
 
     Prints the new secret, once. The old secret is invalid from then on.
     """
-    print(_rotate_secret(read_settings(file), app_id))
+    print(with_records(read_settings(file), lambda records: _rotate_secret(records, app_id)))
     print(SECRET_NOTE, file=sys.stderr)
 
 

@@ -104,18 +104,24 @@ def with_change(
     target: the id of what is changed; empty if there is none.
     """
 
-    async def work(records: Records) -> T:
-        is_refused = False
-        try:
-            return await change(records)
-        except BrokerError as error:
-            is_refused = error.status < 500
-            raise
-        finally:
-            if not is_refused:
-                await _record(records, _entry(act, target))
+    return with_records(
+        settings,
+        lambda records: recorded(records, act, target, change(records)),
+        log_level=log_level,
+    )
 
-    return with_records(settings, work, log_level=log_level)
+
+async def recorded(records: Records, act: str, target: str, change: Awaitable[T]) -> T:
+    """Make a change, and write it to the audit log as `with_change` does."""
+    is_refused = False
+    try:
+        return await change
+    except BrokerError as error:
+        is_refused = error.status < 500
+        raise
+    finally:
+        if not is_refused:
+            await _record(records, _entry(act, target))
 
 
 async def _record(records: Records, entry: AuditEntry) -> None:

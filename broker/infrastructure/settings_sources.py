@@ -82,11 +82,7 @@ def collect(
             mistakes.append(f"{variable(name)}_FILE: cannot read {path}: {_why(error)}")
     for name, value in from_environment(names, environment).items():
         values[name], sources[name] = value, Source("environment", variable(name))
-    mistakes += [
-        f"{variable(name)}: this is the placeholder of the example; enter the real value"
-        for name, value in values.items()
-        if str(value).startswith(EXAMPLE_PREFIX)
-    ]
+    mistakes += _placeholder_mistakes(values)
     unknown = [
         *(unknown_sentence(name, names) for name in _strange(names, environment)),
         *(
@@ -95,6 +91,14 @@ def collect(
         ),
     ]
     return FoundValues(values, sources, mistakes, unknown, _link_warnings(names, environment))
+
+
+def _placeholder_mistakes(values: Mapping[str, object]) -> list[str]:
+    return [
+        f"{variable(name)}: this is the placeholder of the example; enter the real value"
+        for name, value in values.items()
+        if str(value).startswith(EXAMPLE_PREFIX)
+    ]
 
 
 def from_environment(names: Collection[str], environment: Mapping[str, str]) -> dict[str, str]:

@@ -117,7 +117,7 @@ class SqlAuditLog:
         accepted.
         """
         if login_id in self._queue:
-            await self._write()
+            await self.store_queued()
         columns, ends = t.ended_logins.c, (State.REDEEMED.value, State.EXPIRED.value)
         found = (
             select(t.ended_logins)
@@ -175,27 +175,24 @@ class SqlAuditLog:
             await self._has_rows.wait()
             await asyncio.sleep(RETRY_DELAY if self._outage.failures else FLUSH_INTERVAL)
             try:
-                await self._write()
+                await self.store_queued()
                 await self._prune()
                 self._outage.recovered()
             except RecordsUnavailable as error:
                 self._outage.failed(error.reason)
 
-    async def store_queued(self) -> None:
-        """Write the queued rows now. Raises RecordsUnavailable."""
-        await self._write()
-
     async def flush(self) -> None:
         """Write the queued rows within `FLUSH_TIMEOUT`. Log and count rows that are lost."""
         try:
             async with asyncio.timeout(FLUSH_TIMEOUT):
-                await self._write()
+                await self.store_queued()
         except (RecordsUnavailable, TimeoutError):
             lost = len(self._queue) + len(self._reuses)
             log.warning("audit log rows lost", count=lost)
             AUDIT_DROPPED.inc(lost)
 
-    async def _write(self) -> None:
+    async def store_queued(self) -> None:
+        """Write the queued rows now. Raises RecordsUnavailable."""
         while self._queue:
             batch = dict(islice(self._queue.items(), BATCH_SIZE))
             insert = INSERT[self._database.dialect](t.ended_logins)

@@ -115,7 +115,7 @@ async def test_change_without_an_entry_is_reported(
     async def locked(self: SqlAuditLog) -> None:
         raise RecordsUnavailable("database is locked")
 
-    monkeypatch.setattr(SqlAuditLog, "_write", locked)
+    monkeypatch.setattr(SqlAuditLog, "store_queued", locked)
     done = await asyncio.to_thread(call, "app", "add", "shop")
 
     assert done.code == 0

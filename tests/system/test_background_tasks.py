@@ -177,7 +177,7 @@ FAULTS = [
     Fault("lobby expiry", Lobby, "expire_due"),
     Fault("pool scheduler", PoolScheduler, "_maintain_all"),
     Fault("app cache", AppCache, "refresh"),
-    Fault("audit log", SqlAuditLog, "_write"),
+    Fault("audit log", SqlAuditLog, "store_queued"),
 ]
 
 

@@ -9,7 +9,7 @@ import re
 import shutil
 import sqlite3
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from pathlib import Path
 
@@ -554,17 +554,6 @@ async def test_app_without_provider_secret_is_found(call: Call) -> None:
     assert "--secret" in failing.fix
 
 
-async def test_settings_account_of_another_provider_is_tried(call: Call) -> None:
-    await asyncio.to_thread(call, "app", "add", "red", "--provider", "wechat")
-    async with pretending() as wechat:
-        settings = {**wechat.settings(), "provider": "pretend"}
-        working = await examine("provider: apps", **settings)
-        wechat.wechat.faults.set("getwxacodeunlimit", "45009")
-        refused = await examine("provider: apps", **settings)
-
-    assert [outcome(working), outcome(refused)] == [OK, FAILED]
-
-
 async def test_database_fault_keeps_its_remedy() -> None:
     async def fail(installation: Installation) -> str:
         raise RecordsUnavailable("database is locked")
@@ -576,9 +565,14 @@ async def test_database_fault_keeps_its_remedy() -> None:
     assert "fuser" in result.fix
 
 
-async def test_refused_account_of_an_app_is_found(call: Call) -> None:
-    account = ("--provider", "wechat", "--provider-app-id", APPID, "--secret")
-    await asyncio.to_thread(call, "app", "add", "red", *account, stdin=WECHAT_SECRET)
+@pytest.mark.parametrize(
+    "own", [("--provider-app-id", APPID, "--secret"), ()], ids=["of the app", "of the settings"]
+)
+async def test_refused_account_of_an_app_is_found(call: Call, own: Sequence[str]) -> None:
+    """The app default has another provider."""
+    await asyncio.to_thread(
+        call, "app", "add", "red", "--provider", "wechat", *own, stdin=WECHAT_SECRET
+    )
     async with pretending() as wechat:
         settings = {**wechat.settings(), "provider": "pretend"}
         working = await examine("provider: apps", **settings)

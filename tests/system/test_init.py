@@ -463,7 +463,7 @@ def test_python_behind_a_link_is_named_resolved(
 def test_hidden_python_is_reported_before_the_start(tmp_path: Path) -> None:
     answers = read_answers(write_answers(tmp_path, host=LOCAL))
     settings = settings_for(answers)
-    program = "/root/venv/bin/scan-login"
+    program = "/home/alice/venv/bin/scan-login"
     generated = generate(answers, settings, program=program)
 
     text = report(generated, answers, settings, folder=tmp_path, program=program)
