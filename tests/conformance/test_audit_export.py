@@ -43,7 +43,7 @@ def add(trail: SqlAuditLog, clock: Clock) -> Add:
         for login_id in ids:
             login = a_login(clock, id=login_id, state=State.DENIED, phone=ALICE, subject="user-1")
             trail.record(login, now=ended_at)
-        await trail.flush()
+        await trail.store_queued()
 
     return add_logins
 
@@ -207,7 +207,7 @@ async def test_entries_of_all_kinds_are_exported(
     trail.add(act)
     trail.record_reuse("login", app="shop", subject="user-1", now=clock() + 2)
     trail.record_reuse("login", app="shop", subject="user-1", now=clock() + 3)
-    await trail.flush()
+    await trail.store_queued()
     await trail.report("login", now=clock() + 4)
     await export.number(10)
 
@@ -229,7 +229,7 @@ async def test_search_filters_and_pages_backwards(
 ) -> None:
     await add("a", "b", "c")
     trail.add(AuditEntry(AuditKind.SIGNIN, "began", clock() + 9, app="wiki", subject="user-2"))
-    await trail.flush()
+    await trail.store_queued()
     await export.number(10)
 
     async def found(limit: int = 10, **query: object) -> list[object]:

@@ -68,7 +68,7 @@ async def test_finished_login_is_stored_with_all_fields(
     login = a_login(clock, state=State.REDEEMED, phone=ALICE, subject="user-1", instance="one")
     sql_trail.record(login, now=clock() + 7)
 
-    await sql_trail.flush()
+    await sql_trail.store_queued()
 
     assert await rows(database) == [
         {
@@ -98,7 +98,7 @@ async def test_login_without_scan_has_no_user(
 ) -> None:
     sql_trail.record(a_login(clock, state=State.EXPIRED), now=clock() + 500)
 
-    await sql_trail.flush()
+    await sql_trail.store_queued()
 
     [row] = await rows(database)
     assert (row["provider"], row["openid"], row["subject"]) == (None, None, None)
@@ -112,7 +112,7 @@ async def test_login_recorded_twice_is_stored_once(
     for audit_log in (sql_trail, sql_trail, other):
         audit_log.record(a_login(clock, **DENIED), now=clock())
 
-    await asyncio.gather(sql_trail.flush(), other.flush())
+    await asyncio.gather(sql_trail.store_queued(), other.store_queued())
 
     assert len(await rows(database)) == 1
 
@@ -149,7 +149,7 @@ async def test_unusual_text_does_not_fail_its_batch(
     )
     sql_trail.record(a_login(clock, id="second", **DENIED), now=clock())
 
-    await sql_trail.flush()
+    await sql_trail.store_queued()
 
     assert len(await rows(database)) == 2
 
@@ -389,10 +389,10 @@ async def test_first_reuse_is_stored_with_its_login(
     login = a_login(clock, state=State.REDEEMED, phone=ALICE, subject="user-1")
     sql_trail.record(login, now=clock())
     sql_trail.record_reuse(login.id, app="shop", subject="user-1", now=clock() + 5)
-    await sql_trail.flush()
+    await sql_trail.store_queued()
 
     sql_trail.record_reuse(login.id, app="shop", subject="user-1", now=clock() + 9)
-    await sql_trail.flush()
+    await sql_trail.store_queued()
 
     [row, entry] = await rows(database)
     assert row["reused_at"] == clock() + 5
@@ -406,7 +406,7 @@ async def test_address_of_phone_and_reason_are_stored(
     login = a_login(clock, **DENIED, phone_ip="198.51.100.7", reason="match")
     sql_trail.record(login, now=clock())
 
-    await sql_trail.flush()
+    await sql_trail.store_queued()
 
     [row] = await rows(database)
     assert (row["phone_ip"], row["reason"], row["reported_at"]) == ("198.51.100.7", "match", None)

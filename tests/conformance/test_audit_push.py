@@ -53,7 +53,7 @@ async def export(database: Database, clock: Clock) -> SqlAuditExport:
     for number in range(250):
         login = a_login(clock, id=f"login-{number:03}", state=State.DENIED)
         trail.record(login, now=clock() + number)
-    await trail.flush()
+    await trail.store_queued()
     export = SqlAuditExport(database, chains=False)
     await export.number(500)
     return export

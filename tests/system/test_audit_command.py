@@ -83,7 +83,7 @@ async def test_processes_number_each_entry_once(records_url: str, clock: Clock) 
     trail = SqlAuditLog(database, lifetime=3600, clock=clock)
     for number in range(60):
         trail.record(a_login(clock, id=f"login-{number:02}"), now=clock())
-    await trail.flush()
+    await trail.store_queued()
 
     arguments = [sys.executable, "-c", NUMBER, records_url]
     processes = [subprocess.Popen(arguments, cwd=ROOT) for _ in range(3)]
@@ -102,7 +102,7 @@ async def test_verify_exits_with_the_first_break(call: Call, clock: Clock, tmp_p
     trail = SqlAuditLog(database, lifetime=3600, clock=clock)
     for login_id in ("a", "b"):
         trail.record(a_login(clock, id=login_id), now=clock())
-    await trail.flush()
+    await trail.store_queued()
     await SqlAuditExport(database, chains=True).number(10)
     await database.close()
 
