@@ -22,7 +22,7 @@ from tests.support.clients import PhoneClient
 from tests.support.environment import ROOT, free_port, need
 from tests.support.packages import FOLDER, Project
 from tests.support.pages import WAIT_MS, open_page, scene_on, shows
-from tests.support.waiting import eventually, listens
+from tests.support.waiting import eventually
 from tests.support.widget_pages import Serve, log_in
 
 PAGES = ["plain", "react", "vue"]
@@ -112,9 +112,18 @@ async def running_vite(folder: Path) -> AsyncIterator[str]:
     process = await asyncio.create_subprocess_exec(
         *(need("node"), script, "--port", str(port)), cwd=folder, stdout=asyncio.subprocess.DEVNULL
     )
+    url = f"http://127.0.0.1:{port}"
+
+    async def answers() -> bool:  # Vite first listens on the port to see whether it is free
+        try:
+            async with aiohttp.request("GET", url):
+                return True
+        except aiohttp.ClientError:
+            return False
+
     try:
-        await eventually(lambda: listens(port))
-        yield f"http://127.0.0.1:{port}"
+        await eventually(answers)
+        yield url
     finally:
         process.terminate()
         await process.wait()
