@@ -67,6 +67,13 @@ class ClientSockets(SocketHandler):
         self._attacher = attacher
         self._inboxes = inboxes
         self._ping_interval = ping_interval
+        self._unnamed: set[ClientSocket] = set()  # may still send `resume` in time
+
+    async def close(self) -> None:
+        for socket in self._unnamed:
+            if socket.attachment == AWAITS_RESUME:
+                socket.finish(DRAINING)
+        await super().close()
 
     def accept(
         self,
@@ -89,6 +96,7 @@ class ClientSockets(SocketHandler):
             opening = self._attacher.open(ticket, client)
             self.tasks.spawn("tunnel open", self.attach(socket, opening))
         else:
+            self._unnamed.add(socket)
             loop = asyncio.get_running_loop()
             loop.call_later(FIRST_FRAME_TIMEOUT, self._expire, socket)
 
@@ -153,6 +161,7 @@ class ClientSockets(SocketHandler):
             socket.pause()
 
     def _expire(self, socket: ClientSocket) -> None:
+        self._unnamed.discard(socket)
         if socket.attachment == AWAITS_RESUME:
             socket.finish(INVALID_FRAME)
 

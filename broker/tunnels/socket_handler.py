@@ -93,6 +93,9 @@ class SocketHandler:
             socket.finish(refused.why)
         except Unavailable:
             socket.finish(UNAVAILABLE)
+        except asyncio.CancelledError:  # the instance ends before the answer
+            socket.finish(DRAINING)
+            raise
         else:
             self._register(socket, attached)
 

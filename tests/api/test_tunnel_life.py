@@ -270,6 +270,21 @@ async def test_stopped_broker_finishes_message_in_flight(world: TunnelWorld) -> 
     assert len(world.backend.of_type("tunnel.message")) == 1
 
 
+async def test_stopped_broker_closes_sockets_without_tunnel(world: TunnelWorld) -> None:
+    world.backend.hold("tunnel.open", asyncio.Event())
+    created = await world.server.create()
+    clients = [
+        await TunnelClient.connect(world.http, url)
+        for url in (created["url"], socket_url(world.broker))
+    ]
+    await world.backend.received("tunnel.open")
+
+    stopping = asyncio.create_task(world.stop())
+
+    assert await asyncio.gather(*(client.closed() for client in clients)) == [1012] * 2
+    await stopping
+
+
 async def test_handshake_in_pieces_opens_tunnel(world: TunnelWorld) -> None:
     created = await world.server.create()
     url = urlsplit(created["url"])
