@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple
 
 from broker.infrastructure.transport.engineio.packets import Packet
 from broker.infrastructure.transport.engineio.sessions import EngineIOSession
-from broker.infrastructure.transport.step_queue import STEP_SIZE, STEP_TIME_MAX, StepQueue
+from broker.infrastructure.transport.step_queue import Pace, StepQueue
 from broker.infrastructure.transport.websocket.handshake import HTTPRequest
 
 INBOX_MAX, INBOX_RESUME = 64, 16
@@ -43,7 +42,11 @@ class Inbox(deque[Item]):
 class Inboxes:
     """The messages that wait, by session. A session has an inbox and a task only while it has any.
 
-    handlers: coroutine functions `connect`, `message` and `disconnect`.
+    Sessions that end without an inbox share one task. Thousands may end at once, when a proxy
+    restarts, and a task for each would take more memory than the sessions.
+
+    handlers: coroutine functions `connect`, `message` and `disconnect`. `disconnect` should not
+        wait, because the ends of other sessions wait for it.
     on_failure: called with the sid if a handler raises.
     """
 
@@ -60,21 +63,32 @@ class Inboxes:
         self._steps = steps
         self._on_failure = on_failure
         self._inboxes: dict[str, Inbox] = {}
+        self._ended: deque[tuple[str, SessionClosed]] = deque()
+        self._ending: asyncio.Task[None] | None = None
 
     def __len__(self) -> int:
-        return len(self._inboxes)
+        return len(self._inboxes) + len(self._ended)
 
     def add(self, sid: str, item: Item) -> None:
         """Handle an item after all earlier ones of its session."""
         inbox = self._inboxes.get(sid)
         if inbox is None:
-            inbox = self._inboxes[sid] = Inbox([item])
-            inbox.task = asyncio.get_running_loop().create_task(self._handle_all(sid, inbox))
+            self._add_first(sid, item)
             return
         inbox.append(item)
         if len(inbox) >= INBOX_MAX and not inbox.is_paused and sid in self._sessions:
             inbox.is_paused = True
             self._sessions[sid].pause()
+
+    def _add_first(self, sid: str, item: Item) -> None:
+        loop = asyncio.get_running_loop()
+        if not isinstance(item, SessionClosed):
+            inbox = self._inboxes[sid] = Inbox([item])
+            inbox.task = loop.create_task(self._handle_all(sid, inbox))
+            return
+        self._ended.append((sid, item))
+        if self._ending is None:
+            self._ending = loop.create_task(self._handle_ended())
 
     async def wait_until_handled(self, sid: str) -> None:
         """Wait until the session's inbox is empty."""
@@ -84,26 +98,37 @@ class Inboxes:
 
     async def close(self, timeout: float) -> None:  # noqa: ASYNC109  # cancels what is late
         """Wait until all inboxes are empty. After `timeout` seconds, cancel their tasks."""
-        if tasks := [inbox.task for inbox in self._inboxes.values()]:
+        tasks = [inbox.task for inbox in self._inboxes.values()]
+        if self._ending is not None:
+            tasks.append(self._ending)
+        if tasks:
             _, late = await asyncio.wait(tasks, timeout=timeout)
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
 
     async def _handle_all(self, sid: str, inbox: Inbox) -> None:
-        handled, started = 0, time.monotonic()
+        pace = Pace(self._steps)
         try:
             while inbox:
                 await self._handle(sid, inbox.popleft())
-                handled += 1
-                if inbox and (handled == STEP_SIZE or time.monotonic() > started + STEP_TIME_MAX):
-                    await self._steps.wait()
-                    handled, started = 0, time.monotonic()
+                if inbox:
+                    await pace.rest()
                 if inbox.is_paused and len(inbox) <= INBOX_RESUME and sid in self._sessions:
                     inbox.is_paused = False
                     self._sessions[sid].resume()
         finally:
             del self._inboxes[sid]
+
+    async def _handle_ended(self) -> None:
+        pace = Pace(self._steps)
+        try:
+            while self._ended:
+                await self._handle(*self._ended.popleft())
+                if self._ended:
+                    await pace.rest()
+        finally:
+            self._ending = None
 
     async def _handle(self, sid: str, item: Item) -> None:
         try:
