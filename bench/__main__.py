@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import uvloop
 
@@ -31,7 +32,8 @@ async def _run(name: str, options: argparse.Namespace) -> None:
     setups = [setup for setup in benchmark.setups if setup.target in (options.only or TARGETS)]
     runs = await run_rounds(benchmark, setups, options.rounds, options.seconds or benchmark.seconds)
     words = " ".join(sys.argv[1:]) or name
-    print(results.write(name, benchmark, runs, f"python -m bench {words}"), flush=True)
+    command = f"python -m bench {words}"
+    print(results.write(name, benchmark, runs, command, options.results), flush=True)
 
 
 async def run_rounds(
@@ -73,7 +75,7 @@ def _log(line: str) -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m bench", description="Run benchmarks and write bench/RESULTS.md."
+        prog="python -m bench", description="Run benchmarks and write the results to a file."
     )
     parser.add_argument(
         "rows",
@@ -93,6 +95,13 @@ def _arguments() -> argparse.Namespace:
         "--rounds", type=int, default=3, help="rounds of each setup (default: %(default)s)"
     )
     parser.add_argument("--seconds", type=float, help="duration of the load in a run")
+    parser.add_argument(
+        "--results",
+        type=Path,
+        default=results.FILE,
+        metavar="FILE",
+        help="file of the results, for a run with another Python (default: bench/RESULTS.md)",
+    )
     return parser.parse_args()
 
 

@@ -35,7 +35,7 @@ which is pyenv's default, needs a tenth more CPU for a login than Debian's.
 """
 
 
-def write(name: str, benchmark: Benchmark, runs: Runs, command: str, file: Path = FILE) -> str:
+def write(name: str, benchmark: Benchmark, runs: Runs, command: str, file: Path) -> str:
     """Write the section of a benchmark into the file. Returns the section."""
     section = "\n".join([f"## {name}", "", *_section(benchmark, runs, command), ""])
     for plot in benchmark.plots(runs):
@@ -48,7 +48,7 @@ def write(name: str, benchmark: Benchmark, runs: Runs, command: str, file: Path 
 
 def _write_plot(plot: Plot, folder: Path) -> None:
     path = folder / PLOTS / plot.file
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(exist_ok=True, parents=True)
     path.write_text(svg(plot))
 
 

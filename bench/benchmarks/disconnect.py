@@ -14,7 +14,7 @@ LEAVING = 1_000
 PINGS = 25.0
 """Seconds in which a server sends every browser a PING."""
 
-BAR_MS = 0.1
+BAR_MS = 0.04
 SERVER_CPU = "server's CPU, ms per disconnect"
 
 

@@ -5,10 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from statistics import median
 
 from bench.benchmarks import Benchmark, Figures, Runs, Setup
-from bench.benchmarks.compare import generator_limit
+from bench.benchmarks.compare import (
+    BROKER,
+    BUN,
+    NODE,
+    compare_with_peers,
+    generator_limit,
+    judge,
+    median_of,
+    setups,
+)
 from bench.fleet import Fleet, Meter
 from bench.load import LOST, LoadGenerator, close_all, run_at_rate
 
@@ -21,9 +29,10 @@ RATE = 50
 SETTLE_DELAY = 10.0
 """Seconds between the last disconnect and the last reading of the memory."""
 
-BAR = 0.10
+BAR = 10.0
 MB = 1e6
 LOGINS, RETAINED = "logins", "retained growth, %"
+SERVER_CPU, PEAK = "servers' CPU, ms per login", "peak growth, MB"
 GENERATOR_CPU = "load generator, ms per login"
 
 
@@ -36,9 +45,9 @@ class Load(Benchmark):
         f"{SETTLE_DELAY:.0f} s after every browser has disconnected. The servers get no request to "
         "return memory to the system. Then as many browsers connect again: growth beyond the "
         "first peak shows that the servers could not use the retained memory. "
-        f"Bar: nothing lost, at most {BAR:.0%} of the growth retained."
+        f"Bar: nothing lost, at most {BAR:g} % of the growth retained."
     )
-    setups: Sequence[Setup] = [Setup("broker", 2)]
+    setups: Sequence[Setup] = setups(2, targets=(BROKER, NODE, BUN))
     seconds = 60.0
 
     async def measure(self, fleet: Fleet, seconds: float) -> Figures:
@@ -61,7 +70,7 @@ class Load(Benchmark):
         done = len(result.latencies)
         return {
             LOGINS: done,
-            "servers' CPU, ms per login": cpu.servers / done,
+            SERVER_CPU: cpu.servers / done,
             "Redis, ms per login": cpu.redis / done,
             GENERATOR_CPU: cpu.generator / done,
             **result.figures(),
@@ -69,20 +78,35 @@ class Load(Benchmark):
         }
 
     def verdict(self, runs: Runs) -> list[str]:
-        figures = [one for rounds in runs.values() for one in rounds]
-        lost, logins = (sum(one[name] for one in figures) for name in (LOST, LOGINS))
-        retained = median(one[RETAINED] for one in figures)
         return [
-            f"Lost: {lost:.0f} of {logins:.0f} logins and of the waiting browsers.",
-            f"Retained growth after {SETTLE_DELAY:.0f} s: {retained:.0f} % (median).",
+            *(_lost_line(runs, setup) for setup in runs),
+            *(_retained_line(runs, setup) for setup in runs),
+            *compare_with_peers(runs, SERVER_CPU),
+            *compare_with_peers(runs, PEAK),
             generator_limit(runs, GENERATOR_CPU, "logins"),
         ]
+
+
+def _lost_line(runs: Runs, setup: Setup) -> str:
+    lost, logins = (sum(one[name] for one in runs[setup]) for name in (LOST, LOGINS))
+    bar_result = f"; {judge(lost, 0)}" if setup.target == BROKER else ""
+    return (
+        f"{setup}: lost {lost:.0f} of {logins:.0f} logins and of the waiting browsers{bar_result}."
+    )
+
+
+def _retained_line(runs: Runs, setup: Setup) -> str:
+    retained = median_of(runs, setup, RETAINED)
+    bar_result = f"; {judge(retained, BAR, ' %')}" if setup.target == BROKER else ""
+    return (
+        f"{setup}: {retained:.0f} % of the growth retained after {SETTLE_DELAY:.0f} s{bar_result}."
+    )
 
 
 def memory(before: float, after: float, peak: float, next_peak: float) -> dict[str, float]:
     return {
         "RSS before, MB": before / MB,
-        "peak growth, MB": (peak - before) / MB,
+        PEAK: (peak - before) / MB,
         "retained growth, MB": (after - before) / MB,
         RETAINED: 100 * (after - before) / (peak - before),
         "peak growth of the second group, MB": (next_peak - before) / MB,
