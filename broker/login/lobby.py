@@ -57,8 +57,9 @@ RECONCILE_BATCH = 1_000
 RETRY_DELAY = 0.5
 """Seconds before a failed operation is repeated."""
 
-HEAP_SLACK = 100
-"""Entries of the expiry heap beyond twice the browsers before it is rebuilt."""
+HEAP_SHARE, HEAP_SLACK = 1.25, 100
+"""Entries of the expiry heap for each browser, and further ones, before it is rebuilt. The entry of
+a browser that has left takes 200 bytes until its login would expire."""
 
 
 class WaitingBrowser(NamedTuple):
@@ -131,6 +132,7 @@ class Lobby:
             self._unread.discard(login_id)
             del self._login_by_sid[waiting.sid]
             WAITING_BROWSERS.dec()
+            self._remove_stale_expiries()
 
     def confirm_pushed_at(self, login_id: str) -> float | None:
         """Return when the event of the confirm was sent to the browser; None if it was not."""
@@ -294,12 +296,15 @@ class Lobby:
             WAITING_BROWSERS.inc()
         self._waiting[login_id] = waiting
         heapq.heappush(self._expiries, (waiting.expires_at, login_id))
-        if len(self._expiries) > 2 * len(self._waiting) + HEAP_SLACK:
-            # Most entries are of browsers that have left or have another expiry time now.
-            self._expiries = [(browser.expires_at, name) for name, browser in self._waiting.items()]
-            heapq.heapify(self._expiries)
+        self._remove_stale_expiries()
         if self._expiries[0][1] == login_id:
             self._first_expiry_changed.set()
+
+    def _remove_stale_expiries(self) -> None:
+        """Rebuild the heap if many of its browsers have left or have another expiry time now."""
+        if len(self._expiries) > HEAP_SHARE * len(self._waiting) + HEAP_SLACK:
+            self._expiries = [(browser.expires_at, name) for name, browser in self._waiting.items()]
+            heapq.heapify(self._expiries)
 
     async def _expire_loop(self) -> None:
         while True:

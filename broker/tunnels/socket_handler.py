@@ -10,6 +10,7 @@ from broker.errors import Unavailable
 from broker.infrastructure.background import BackgroundTasks
 from broker.infrastructure.runtime.drain import DrainGate
 from broker.infrastructure.transport.step_queue import StepQueue
+from broker.infrastructure.transport.websocket.closing import ClosingTransports
 from broker.infrastructure.transport.websocket.connection import CloseReason
 from broker.tunnels.attaching import Attached, Refused
 from broker.tunnels.client_connection import OPENING, ClientSocket
@@ -62,7 +63,7 @@ class SocketHandler:
         self.losses = losses
         self.idle_timeout = idle_timeout
         self.steps = StepQueue()
-        self.closing: set[asyncio.Transport] = set()
+        self.closing = ClosingTransports()
         self.tasks = BackgroundTasks()
         self.drain = drain
         self._frame_cost = 1 / messages_per_second / FRAMES_PER_MESSAGE
@@ -78,8 +79,7 @@ class SocketHandler:
             if not self.closing:
                 break
             await asyncio.sleep(CLOSE_TIMEOUT / CLOSE_POLLS)
-        for transport in tuple(self.closing):
-            transport.abort()
+        self.closing.abort_all()
 
     def greet(self, socket: ClientSocket, attached: Attached) -> None:
         """Begin the tunnel of a socket, before it gets its first message."""

@@ -19,7 +19,7 @@ from broker.infrastructure.transport.engineio import heartbeat
 from broker.infrastructure.transport.fallback import engine as fallback_engine
 from broker.infrastructure.transport.fallback import server as fallback_server
 from broker.infrastructure.transport.settings import ENGINES
-from broker.infrastructure.transport.websocket import connection
+from broker.infrastructure.transport.websocket import closing
 from broker.providers.pretend import PretendProvider
 from tests.support.builders import RunningBroker, StartBroker
 from tests.support.clients import NodeBrowser, PythonBrowser, Refused
@@ -45,7 +45,7 @@ def set_limits(monkeypatch: pytest.MonkeyPatch) -> SetLimits:
     """Change limits of both engines."""
 
     def change(**limits: float) -> None:
-        modules = (fallback_engine, fallback_server, heartbeat, connection)
+        modules = (fallback_engine, fallback_server, heartbeat, closing)
         for name, limit in limits.items():
             owners = [module for module in modules if hasattr(module, name)]
             assert len(owners) > 1, name

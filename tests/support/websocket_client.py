@@ -12,6 +12,7 @@ import aiohttp
 
 from broker.infrastructure.transport.step_queue import StepQueue
 from broker.infrastructure.transport.websocket import frames
+from broker.infrastructure.transport.websocket.closing import ClosingTransports
 from broker.infrastructure.transport.websocket.connection import CloseReason
 from broker.infrastructure.transport.websocket.frames import Message
 from tests.support.engineio_client import Client
@@ -89,7 +90,7 @@ class RecordingHandler:
     def __init__(self) -> None:
         self.max_message_bytes = LONGEST
         self.steps = StepQueue()
-        self.closing: set[asyncio.Transport] = set()
+        self.closing = ClosingTransports()
         self.messages: list[Message] = []
         self.closed: list[CloseReason] = []
 

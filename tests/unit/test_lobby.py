@@ -305,6 +305,19 @@ async def test_repeated_resume_does_not_grow_the_heap(
     assert len(lobby._expiries) <= HEAP_SLACK + 2
 
 
+async def test_browsers_that_left_do_not_stay_in_the_heap(
+    lobby: Lobby, login_service: LoginMethods
+) -> None:
+    login = (await begin(login_service)).login
+    for number in range(1_000):
+        lobby.wait(f"tab {number}", replace(login, id=f"{number:026}"))
+    for number in range(999):
+        lobby.leave(f"tab {number}")
+
+    assert len(lobby._expiries) <= HEAP_SLACK + 2
+    assert (login.expires_at, f"{999:026}") in lobby._expiries
+
+
 async def test_read_of_an_unavailable_state_is_repeated(
     lobby: Lobby,
     login_service: LoginMethods,

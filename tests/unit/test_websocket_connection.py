@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -16,6 +15,7 @@ from broker.infrastructure.runtime.server import Site, serve_sites
 from broker.infrastructure.transport.step_queue import StepQueue
 from broker.infrastructure.transport.websocket import frames
 from broker.infrastructure.transport.websocket.acceptor import UPGRADE_HANDLER, UpgradeRequest
+from broker.infrastructure.transport.websocket.closing import ClosingTransports
 from broker.infrastructure.transport.websocket.connection import CloseReason, WebSocketConnection
 from broker.infrastructure.transport.websocket.frames import Message
 from broker.infrastructure.transport.websocket.handshake import (
@@ -35,7 +35,7 @@ class EchoHandler:
     def __init__(self) -> None:
         self.max_message_bytes = LONGEST
         self.steps = StepQueue()
-        self.closing: set[asyncio.Transport] = set()
+        self.closing = ClosingTransports()
         self.connections: list[WebSocketConnection] = []
         self.closed: list[CloseReason] = []
         self.is_allowed = True

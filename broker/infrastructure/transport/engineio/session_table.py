@@ -18,7 +18,8 @@ from broker.infrastructure.transport.engineio.upgrade import Upgrades
 from broker.infrastructure.transport.rate_limit import TransportRateLimiter
 from broker.infrastructure.transport.step_queue import StepQueue
 from broker.infrastructure.transport.websocket import frames
-from broker.infrastructure.transport.websocket.connection import CLOSE_TIMEOUT, CloseReason
+from broker.infrastructure.transport.websocket.closing import CLOSE_TIMEOUT, ClosingTransports
+from broker.infrastructure.transport.websocket.connection import CloseReason
 from broker.infrastructure.transport.websocket.frames import ProtocolViolation
 from broker.infrastructure.transport.websocket.handshake import HTTPRequest
 
@@ -55,7 +56,7 @@ class SessionTable:
         self.on_connect: Callable[[str, HTTPRequest], str] = self._call_connect_handler
         self.max_message_bytes = max_message_bytes
         self.steps = StepQueue()
-        self.closing: set[asyncio.Transport] = set()
+        self.closing = ClosingTransports()
         self.rate_limiter = rate_limiter
         self.heartbeat = Heartbeat(
             ping_interval=ping_interval,
@@ -109,8 +110,7 @@ class SessionTable:
             await asyncio.sleep(CLOSE_TIMEOUT / CLOSE_POLLS)
         for session in sessions:
             session.abort()
-        for transport in [*self.closing]:
-            transport.abort()
+        self.closing.abort_all()
 
     # ---- called by sessions ----
 

@@ -22,7 +22,7 @@ from broker.infrastructure.transport.rate_limit import (
 )
 from broker.infrastructure.transport.step_queue import STEP_SIZE, StepQueue
 from broker.infrastructure.transport.websocket import frames
-from broker.infrastructure.transport.websocket.connection import CLOSE_TIMEOUT
+from broker.infrastructure.transport.websocket.closing import CLOSE_TIMEOUT
 from broker.infrastructure.transport.websocket.handshake import is_websocket_handshake
 
 BACKLOG_MAX = 64

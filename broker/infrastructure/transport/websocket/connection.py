@@ -12,6 +12,7 @@ from typing import Protocol, Self, TypeVar, cast
 
 from broker.infrastructure.transport.step_queue import STEP_SIZE, StepQueue
 from broker.infrastructure.transport.websocket import frames
+from broker.infrastructure.transport.websocket.closing import ClosingTransports
 from broker.infrastructure.transport.websocket.frames import Message, ProtocolViolation
 from broker.infrastructure.transport.websocket.handshake import HTTPRequest, build_response
 
@@ -23,9 +24,6 @@ BACKLOG_BYTES = 256 * 1024
 
 FRAMES_PER_WRITE = 64
 """Most frames that are joined in one write."""
-
-CLOSE_TIMEOUT = 1.0
-"""Seconds that a peer has to answer a close."""
 
 C = TypeVar("C", contravariant=True)
 """The type of the connections of a handler."""
@@ -44,12 +42,12 @@ class MessageHandler(Protocol[C]):
 
     max_message_bytes: a longer message closes the connection, with 1009.
     steps: the step queue of all connections.
-    closing: transports that were closed here and wait for the peer. Abort them at shutdown.
+    closing: transports that were closed here and wait for the peer.
     """
 
     max_message_bytes: int
     steps: StepQueue
-    closing: set[asyncio.Transport]
+    closing: ClosingTransports
 
     def on_frames(self, connection: C, count: int) -> bool:
         """Count the frames of a step after it. False closes the connection, with 1008."""
@@ -154,7 +152,6 @@ class WebSocketConnection(asyncio.Protocol):
         self._flush()
         self._handler.closing.add(self._transport)
         self._transport.resume_reading()  # to receive the peer's close
-        asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self._transport.abort)
 
     def abort(self) -> None:
         """Close now, without a close frame."""
