@@ -38,6 +38,7 @@ which is pyenv's default, needs a tenth more CPU for a login than Debian's.
 def write(name: str, benchmark: Benchmark, runs: Runs, command: str, file: Path) -> str:
     """Write the section of a benchmark into the file. Returns the section."""
     section = "\n".join([f"## {name}", "", *_section(benchmark, runs, command), ""])
+    file.parent.mkdir(exist_ok=True, parents=True)
     for plot in benchmark.plots(runs):
         _write_plot(plot, file.parent)
     sections = _sections(file.read_text()) if file.exists() else {}
@@ -48,7 +49,7 @@ def write(name: str, benchmark: Benchmark, runs: Runs, command: str, file: Path)
 
 def _write_plot(plot: Plot, folder: Path) -> None:
     path = folder / PLOTS / plot.file
-    path.parent.mkdir(exist_ok=True, parents=True)
+    path.parent.mkdir(exist_ok=True)
     path.write_text(svg(plot))
 
 

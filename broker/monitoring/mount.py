@@ -13,6 +13,7 @@ from broker.infrastructure.api.mounted import Mounted, ReadinessCheck, Resource
 from broker.infrastructure.background import BackgroundTask
 from broker.infrastructure.crypto.sealing import SecretBox
 from broker.infrastructure.observability.instance_report import InstanceReport
+from broker.infrastructure.runtime.memory import memory_trim
 from broker.infrastructure.runtime.settings import ServerSettings
 from broker.infrastructure.settings import Settings
 from broker.infrastructure.transport.settings import TransportSettings
@@ -61,11 +62,16 @@ def mount(context: MonitoringContext) -> Mounted:
     mounted = Mounted(
         routes=bind_endpoints(health, PUBLIC_ENDPOINTS),
         admin_routes=bind_endpoints(health, ADMIN_ENDPOINTS),
-        tasks=[BackgroundTask("monitor", monitor.run)],
+        tasks=[BackgroundTask("monitor", monitor.run), *_memory_tasks()],
         readiness=[monitor.unready_reason],
         resources=[Resource(monitor.open, monitor.close)],
     )
     return Mounted.join([mounted, _mount_instances(context, monitor)])
+
+
+def _memory_tasks() -> list[BackgroundTask]:
+    trim = memory_trim()
+    return [BackgroundTask("memory trim", trim.run)] if trim else []
 
 
 def _monitor(context: MonitoringContext) -> Monitor:
