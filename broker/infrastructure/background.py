@@ -64,7 +64,7 @@ class BackgroundTask:
 
     async def _supervise(self) -> None:
         delay = 0.0
-        while not _is_cancelled():
+        while not is_cancelled():
             began = time.monotonic()
             await self._run_once()
             if time.monotonic() - began > STABLE_UPTIME:
@@ -78,13 +78,13 @@ class BackgroundTask:
         try:
             await self._work()
         except asyncio.CancelledError as error:
-            if _is_cancelled():
+            if is_cancelled():
                 raise
             report(self.name, error)  # an awaited task was cancelled, not the work
         except Exception as error:
             report(self.name, error)
         else:
-            if not _is_cancelled():
+            if not is_cancelled():
                 TASK_FAILURES.labels(self.name).inc()
                 log.error("task ended unexpectedly", task=self.name)
         finally:
@@ -139,7 +139,8 @@ def _report_failure(expected: type[Exception], task: asyncio.Task[Any]) -> None:
         report(task.get_name(), error)
 
 
-def _is_cancelled() -> bool:
+def is_cancelled() -> bool:
+    """Return whether the current task is cancelled, and not only what it waits for."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 

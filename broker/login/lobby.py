@@ -58,8 +58,8 @@ RETRY_DELAY = 0.5
 """Seconds before a failed operation is repeated."""
 
 HEAP_SHARE, HEAP_SLACK = 1.25, 100
-"""Entries of the expiry heap for each browser, and further ones, before it is rebuilt. The entry of
-a browser that has left takes 200 bytes until its login would expire."""
+"""The expiry heap is rebuilt above 1.25 entries per browser plus 100. The entry of a browser that
+has left takes 200 bytes until its login would expire."""
 
 
 class WaitingBrowser(NamedTuple):

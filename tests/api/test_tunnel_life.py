@@ -270,7 +270,10 @@ async def test_stopped_broker_finishes_message_in_flight(world: TunnelWorld) -> 
     assert len(world.backend.of_type("tunnel.message")) == 1
 
 
-async def test_stopped_broker_closes_sockets_without_tunnel(world: TunnelWorld) -> None:
+async def test_stopped_broker_closes_sockets_without_tunnel(
+    world: TunnelWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("broker.tunnels.client_socket.FIRST_FRAME_TIMEOUT", 600)
     world.backend.hold("tunnel.open", asyncio.Event())
     created = await world.server.create()
     clients = [

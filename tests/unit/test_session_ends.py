@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from broker.infrastructure.transport.engineio.inbox import Inboxes, SessionClosed
-from broker.infrastructure.transport.step_queue import STEP_SIZE, StepQueue
+from broker.infrastructure.transport.engineio.inbox import ENDS_PER_TURN, Inboxes, SessionClosed
+from broker.infrastructure.transport.step_queue import StepQueue
 from tests.support.waiting import eventually
 
 MANY = 1_000
@@ -28,10 +28,13 @@ class Server:
     async def disconnect(self, sid: str, reason: str) -> None:
         if sid == "bad":
             raise ValueError("a fault of the handler")
+        if sid == "cancelled":
+            raise asyncio.CancelledError
         self.ended.append(sid)
 
     async def handle_message(self, sid: str, message: str | bytes) -> None:
         await asyncio.sleep(0)
+        self.ended.append(f"{sid}: {message!s}")
 
     def end(self, count: int) -> None:
         for number in range(count):
@@ -49,24 +52,33 @@ async def test_many_ends_share_one_task() -> None:
     assert server.ended == [str(number) for number in range(MANY)]
 
 
-async def test_many_ends_are_handled_in_steps() -> None:
+async def test_many_ends_are_handled_in_turns() -> None:
     server = Server()
 
     server.end(MANY)
     await asyncio.sleep(0)
 
-    assert 0 < len(server.ended) <= STEP_SIZE
+    assert len(server.ended) == ENDS_PER_TURN
 
 
 async def test_end_follows_messages_of_its_session() -> None:
     server = Server()
 
-    server.inboxes.add("slow", "a message")
+    server.inboxes.add("slow", "hello")
     server.inboxes.add("slow", END)
+    await eventually(lambda: len(server.inboxes) == 0)
+
+    assert server.ended == ["slow: hello", "slow"]
+
+
+async def test_cancelled_end_does_not_stop_others() -> None:
+    server = Server()
+
+    server.inboxes.add("cancelled", END)
     server.end(3)
     await eventually(lambda: len(server.inboxes) == 0)
 
-    assert sorted(server.ended) == ["0", "1", "2", "slow"]
+    assert (server.failed, server.ended) == (["cancelled"], ["0", "1", "2"])
 
 
 async def test_failing_end_does_not_stop_others() -> None:

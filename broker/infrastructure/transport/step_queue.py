@@ -9,7 +9,6 @@ in a read is handled at once and is never queued.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import Callable
 
@@ -56,24 +55,3 @@ class StepQueue:
         self._is_scheduled = bool(self._steps)
         if self._is_scheduled:
             loop.call_soon(self._run)
-
-
-class Pace:
-    """Divides the messages that a task handles into steps."""
-
-    __slots__ = ("_end", "_remaining", "_steps")
-
-    def __init__(self, steps: StepQueue) -> None:
-        self._steps = steps
-        self._begin()
-
-    async def rest(self) -> None:
-        """Wait for the next step if this one is complete. Call it between two messages."""
-        self._remaining -= 1
-        if self._remaining == 0 or time.monotonic() > self._end:
-            await self._steps.wait()
-            self._begin()
-
-    def _begin(self) -> None:
-        self._remaining = STEP_SIZE
-        self._end = time.monotonic() + STEP_TIME_MAX

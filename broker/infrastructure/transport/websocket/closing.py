@@ -44,8 +44,8 @@ class ClosingTransports:
 
     def _sweep(self) -> None:
         late, self._old, self._new = self._old, self._new, set()
-        for transport in late:
-            transport.abort()
         self._is_scheduled = False
         if self._old:
             self._schedule()
+        for transport in late:
+            transport.abort()
