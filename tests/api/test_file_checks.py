@@ -36,6 +36,7 @@ from tests.support.files import (
     upload,
     upload_once,
 )
+from tests.support.http_site import serving
 from tests.support.records import connected
 from tests.support.waiting import eventually
 
@@ -139,15 +140,12 @@ async def site(start_broker: StartBroker, tmp_path: Path) -> AsyncIterator[Offer
 
     application = web.Application()
     application.router.add_post("/files", hook)
-    runner = web.AppRunner(application, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", port).start()
     async with (
+        serving(application, port),
         aiohttp.ClientSession(broker.url) as http,
         PhoneClient(broker.url, app="red") as phone,
     ):
         yield OfferedSite(http, session_headers(phone), folder, offers, answers)
-    await runner.cleanup()
 
 
 async def test_site_keeps_an_offered_file(site: OfferedSite) -> None:

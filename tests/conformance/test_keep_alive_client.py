@@ -23,6 +23,7 @@ from broker.infrastructure.outbound.ssrf import AddressInfo
 from broker.infrastructure.outbound.webhook import SignedRequest, WebhookFailed
 from tests.support.certificate import certificate
 from tests.support.environment import free_port
+from tests.support.http_site import serving
 from tests.support.loop_clock import LoopClock
 from tests.support.raw_server import RawRequest, raw_server
 from tests.support.waiting import eventually
@@ -329,11 +330,8 @@ async def aiohttp_server() -> AsyncIterator[int]:
     application.router.add_post("/large", large)
     application.router.add_post("/chunked", chunked)
     application.router.add_post("/empty", empty)
-    runner, port = web.AppRunner(application), free_port()
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", port).start()
-    yield port
-    await runner.cleanup()
+    async with serving(application) as port:
+        yield port
 
 
 async def test_answers_of_aiohttp_are_read(client: KeepAliveClient) -> None:

@@ -16,6 +16,7 @@ from aiohttp import web
 from broker.infrastructure.api.errors import ERRORS
 from mp_stub.phone_page import build_phone_page
 from tests.support.builders import RunningBroker, StartBroker
+from tests.support.http_site import serving
 from web_demo.site import build_site
 
 TOKEN = "t" * 32
@@ -300,14 +301,8 @@ async def page(request: pytest.FixtureRequest, broker: RunningBroker) -> AsyncIt
         "site": build_site,
         "phone": build_phone_page,
     }
-    runner = web.AppRunner(makers[request.param](broker_url=broker.url))
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        host, port = runner.addresses[0]
-        yield f"http://{host}:{port}"
-    finally:
-        await runner.cleanup()
+    async with serving(makers[request.param](broker_url=broker.url)) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 PAGES = [

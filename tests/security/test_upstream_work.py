@@ -14,6 +14,7 @@ from broker.directories.shared import REQUESTS_MAX
 from tests.support.app_admin import TOKEN
 from tests.support.builders import RunningBroker, StartBroker
 from tests.support.clients import Answer, PhoneClient
+from tests.support.http_site import serving
 from tests.support.webhook import SECRET, Site
 
 FLOOD = 200
@@ -41,11 +42,8 @@ async def site() -> AsyncIterator[tuple[Register, str]]:
     site = Register()
     application = web.Application()
     application.router.add_post("/hook", site.hook)
-    runner = web.AppRunner(application, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    yield site, f"http://127.0.0.1:{runner.addresses[0][1]}/hook"
-    await runner.cleanup()
+    async with serving(application) as port:
+        yield site, f"http://127.0.0.1:{port}/hook"
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ from broker.tunnels.deferred_closes import CLOSE_DELAYS
 from broker.tunnels.model import MessageAnswer, Opening, Tunnel
 from tests.support.builders import SHOP, Clock
 from tests.support.environment import free_port
+from tests.support.http_site import serving
 from tests.support.tunnels import a_tunnel
 from tests.support.webhook import SECRET
 
@@ -93,11 +94,8 @@ async def callback_receiver() -> AsyncIterator[CallbackReceiver]:
     receiver = CallbackReceiver()
     application = web.Application()
     application.router.add_post("/hook", receiver.hook)
-    runner = web.AppRunner(application, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", int(receiver.url.split(":")[2].split("/")[0])).start()
-    yield receiver
-    await runner.cleanup()
+    async with serving(application, int(receiver.url.split(":")[2].split("/")[0])):
+        yield receiver
 
 
 class FixedSecrets:

@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 
 from tests.support.clients import WAIT, BrowserClient, Payload, PhoneClient, PythonBrowser, Refused
-from tests.support.environment import free_port
+from tests.support.http_site import serving
 from tests.support.webhook import SECRET, Site
 
 NAMESPACE = "/chat"
@@ -133,15 +133,10 @@ async def admitting(status: int = 200, body: object = None) -> AsyncIterator[tup
     site.answer = answer
     application = web.Application()
     application.router.add_post("/admit", site.hook)
-    runner, port = web.AppRunner(application), free_port()
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", port).start()
-    settings = {
-        "chat_rooms": f"http://127.0.0.1:{port}/admit",
-        "webhook_secret": SECRET,
-        "webhooks_private": True,
-    }
-    try:
+    async with serving(application) as port:
+        settings = {
+            "chat_rooms": f"http://127.0.0.1:{port}/admit",
+            "webhook_secret": SECRET,
+            "webhooks_private": True,
+        }
         yield site, settings
-    finally:
-        await runner.cleanup()

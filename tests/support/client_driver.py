@@ -12,7 +12,8 @@ from typing import Any
 from aiohttp import web
 
 from tests.support.client_packages import python_command
-from tests.support.environment import ROOT, free_port, need
+from tests.support.environment import ROOT, need
+from tests.support.http_site import serving
 
 FOLDER = ROOT / "tests/clients/backend"
 LINE_MAX = 1 << 22
@@ -96,12 +97,6 @@ class KeyServer:
     async def serving(self) -> AsyncIterator[str]:
         application = web.Application()
         application.router.add_get("/.well-known/jwks.json", self.answer)
-        runner = web.AppRunner(application, shutdown_timeout=0.1)
-        await runner.setup()
-        port = free_port()
-        await web.TCPSite(runner, "127.0.0.1", port).start()
-        self.url = f"http://127.0.0.1:{port}/.well-known/jwks.json"
-        try:
+        async with serving(application) as port:
+            self.url = f"http://127.0.0.1:{port}/.well-known/jwks.json"
             yield f"http://127.0.0.1:{port}"
-        finally:
-            await runner.cleanup()

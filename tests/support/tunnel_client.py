@@ -16,6 +16,7 @@ from tests.support.app_admin import TOKEN
 from tests.support.builders import RunningBroker, StartBroker
 from tests.support.clients import Answer
 from tests.support.environment import free_port
+from tests.support.http_site import serving
 from tests.support.waiting import eventually
 from tests.support.webhook import SECRET
 
@@ -117,11 +118,8 @@ async def serving_backend() -> AsyncIterator[Backend]:
     backend = Backend(port)
     application = web.Application(client_max_size=1 << 20)
     application.router.add_post("/hook", backend.hook)
-    runner = web.AppRunner(application, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", port).start()
-    yield backend
-    await runner.cleanup()
+    async with serving(application, port):
+        yield backend
 
 
 def tunnel_settings(backend: Backend) -> Fields:

@@ -16,6 +16,7 @@ from tests.support.app_admin import TOKEN
 from tests.support.builders import RunningBroker
 from tests.support.clients import Answer
 from tests.support.environment import ROOT, free_port
+from tests.support.http_site import serving
 from tests.support.waiting import eventually
 
 Fields = dict[str, Any]
@@ -105,11 +106,8 @@ async def serving_business() -> AsyncIterator[BusinessServer]:
     business = BusinessServer(port)
     application = web.Application()
     application.router.add_post("/tunnel", business.receive)
-    runner = web.AppRunner(application, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", port).start()
-    yield business
-    await runner.cleanup()
+    async with serving(application, port):
+        yield business
 
 
 WAFER_SETTINGS: Fields = {

@@ -19,6 +19,7 @@ from broker.policies.webhook import WebhookPolicy
 from tests.support.builders import Clock
 from tests.support.certificate import certificate
 from tests.support.environment import free_port
+from tests.support.http_site import serving
 
 HOST = "site.example"
 SECRET = "whsec_Y2FuYXJ5LWNhbmFyeS1jYW5hcnktY2FuYXJ5LWNhbmFyeS0="
@@ -109,8 +110,5 @@ async def serving_site(folder: Path) -> AsyncIterator[Served]:
     context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
     application = web.Application()
     application.router.add_post("/hook", site.hook)
-    runner = web.AppRunner(application, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", port, ssl_context=context).start()
-    yield Served(site, port, trust)
-    await runner.cleanup()
+    async with serving(application, port, tls=context):
+        yield Served(site, port, trust)

@@ -14,6 +14,7 @@ import pytest
 from aiohttp import web
 from yarl import URL
 
+from tests.support.http_site import serving
 from tests.support.openid_agent import (
     SIGNED_OUT,
     Answer,
@@ -200,13 +201,9 @@ class Receiver:
 async def receiver() -> AsyncIterator[Receiver]:
     receiver, app = Receiver(), web.Application()
     app.router.add_post("/logout", receiver.receive)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    receiver.url = f"http://127.0.0.1:{runner.addresses[0][1]}/logout"
-    yield receiver
-    await runner.cleanup()
+    async with serving(app) as port:
+        receiver.url = f"http://127.0.0.1:{port}/logout"
+        yield receiver
 
 
 async def test_backchannel_discovery_endpoint_verification(party: RelyingParty) -> None:
