@@ -47,7 +47,7 @@ class Load(Benchmark):
         "first peak shows that the servers could not use the retained memory. "
         f"Bar: nothing lost, at most {BAR:g} % of the growth retained."
     )
-    setups: Sequence[Setup] = setups(2, targets=(BROKER, NODE, BUN))
+    setups: Sequence[Setup] = setups(2, targets=(BROKER, NODE, BUN, "bun-ws"))
     seconds = 60.0
 
     async def measure(self, fleet: Fleet, seconds: float) -> Figures:
