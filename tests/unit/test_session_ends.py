@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+
+import pytest
 
 from broker.infrastructure.transport.engineio.inbox import ENDS_PER_TURN, Inboxes, SessionClosed
 from broker.infrastructure.transport.step_queue import StepQueue
@@ -10,6 +13,12 @@ from tests.support.waiting import eventually
 
 MANY = 1_000
 END = SessionClosed("transport close")
+
+FAULTS: Mapping[str, BaseException] = {
+    "failed": ValueError("a fault of the handler"),
+    "cancelled": asyncio.CancelledError(),
+}
+"""Exceptions that the handler raises, by sid."""
 
 
 class Server:
@@ -26,10 +35,8 @@ class Server:
         )
 
     async def disconnect(self, sid: str, reason: str) -> None:
-        if sid == "bad":
-            raise ValueError("a fault of the handler")
-        if sid == "cancelled":
-            raise asyncio.CancelledError
+        if sid in FAULTS:
+            raise FAULTS[sid]
         self.ended.append(sid)
 
     async def handle_message(self, sid: str, message: str | bytes) -> None:
@@ -71,24 +78,15 @@ async def test_end_follows_messages_of_its_session() -> None:
     assert server.ended == ["slow: hello", "slow"]
 
 
-async def test_cancelled_end_does_not_stop_others() -> None:
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_failing_end_does_not_stop_others(fault: str) -> None:
     server = Server()
 
-    server.inboxes.add("cancelled", END)
+    server.inboxes.add(fault, END)
     server.end(3)
     await eventually(lambda: len(server.inboxes) == 0)
 
-    assert (server.failed, server.ended) == (["cancelled"], ["0", "1", "2"])
-
-
-async def test_failing_end_does_not_stop_others() -> None:
-    server = Server()
-
-    server.inboxes.add("bad", END)
-    server.end(3)
-    await eventually(lambda: len(server.inboxes) == 0)
-
-    assert (server.failed, server.ended) == (["bad"], ["0", "1", "2"])
+    assert (server.failed, server.ended) == ([fault], ["0", "1", "2"])
 
 
 async def test_close_waits_for_all_ends() -> None:
