@@ -52,7 +52,7 @@ def written_conf(folder: Path, port: int, broker_port: int, *, stripping: bool) 
     example = example.replace("http://_/", f"http://127.0.0.1:{broker_port}/")
     temporary = "".join(f"{kind}_temp_path {folder}/{kind};\n" for kind in nginx.TEMPORARY_FOLDERS)
     conf = folder / "nginx.conf"
-    conf.write_text(f"events {{}}\nhttp {{\naccess_log off;\n{temporary}{example}}}\n")
+    conf.write_text(f"events {{}}\nhttp {{\n{temporary}{example}}}\n")
     return conf
 
 
