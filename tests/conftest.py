@@ -24,6 +24,7 @@ from broker.apps.model import App
 from broker.apps.registry import AppRegistry
 from broker.blobs.pictures import ObjectPictureStore
 from broker.bus import open_bus
+from broker.bus import redis as redis_bus
 from broker.directories.open import OpenDirectory
 from broker.identity.ports import Directory
 from broker.infrastructure.coordination import Bus
@@ -308,9 +309,11 @@ def trail() -> RecordingAuditLog:
 
 @pytest.fixture
 def long_redis_limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let Redis reply late: hundreds of simultaneous commands take time on a busy machine."""
+    """Let Redis reply and send heartbeats late: hundreds of simultaneous commands take time on a
+    busy machine, and a subscription without heartbeats ends."""
     for module in (redis_cluster, reconnector, subscription, urls):
         monkeypatch.setattr(module, "REPLY_TIMEOUT", 60)
+    monkeypatch.setattr(redis_bus, "HEARTBEAT_TIMEOUT", 60.0)
 
 
 @pytest.fixture

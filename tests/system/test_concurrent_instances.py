@@ -187,11 +187,10 @@ async def collected_notices(by: Instance) -> AsyncIterator[list[Notice]]:
         async for notice in incoming:
             notices.append(notice)
 
-    async with by.bus.listen("one") as incoming:
-        task = asyncio.create_task(listen(incoming))
+    async with by.bus.listen("one") as incoming, asyncio.TaskGroup() as group:
+        task = group.create_task(listen(incoming))
         yield notices
         task.cancel()
-        await asyncio.wait([task])
 
 
 async def scan_and_confirm(login_service: LoginMethods, new_login: NewLogin, phone: Phone) -> Login:

@@ -493,6 +493,12 @@ async def listen_forever(link: Redis) -> None:
         await feed.get()
 
 
+async def test_timeout_of_a_subscriber_is_not_an_outage(link: Redis) -> None:
+    with pytest.raises(TimeoutError):
+        async with link.subscribe("channel"):
+            raise TimeoutError
+
+
 async def test_cancelled_subscription_ends(link: Redis) -> None:
     """redis-py swallows a cancellation while it connects; the broker must still end."""
     for iterations in range(30):

@@ -49,10 +49,15 @@ async def subscribe(
         raise Unavailable from None
     try:
         connection.subscribe(command, channel)
-        async with asyncio.timeout(REPLY_TIMEOUT):
-            await subscription.answered.wait()
+        await _wait_for_answer(subscription)
         yield subscription.messages
-    except TimeoutError:
-        raise Unavailable from None
     finally:
         await connection.close()
+
+
+async def _wait_for_answer(subscription: ChannelSubscription) -> None:
+    try:
+        async with asyncio.timeout(REPLY_TIMEOUT):
+            await subscription.answered.wait()
+    except TimeoutError:
+        raise Unavailable from None
