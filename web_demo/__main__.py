@@ -26,6 +26,11 @@ def parse_http_url(text: str) -> str:
     return text
 
 
+def url_of(host: str, port: int) -> str:
+    """Return the URL of a server. An IPv6 address is in brackets (RFC 3986)."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="web_demo", description="Serve an example site with scan login."
@@ -84,7 +89,7 @@ def game_options(app: str) -> GameOptions:
 
 def main() -> None:
     arguments = parse_arguments()
-    own_url = arguments.site_url or f"http://{arguments.host}:{arguments.port}"
+    own_url = arguments.site_url or url_of(arguments.host, arguments.port)
     site = build_site(
         broker_url=arguments.broker,
         app=arguments.app,
@@ -95,7 +100,7 @@ def main() -> None:
         chat_room=arguments.chat_room,
         game=game_options(arguments.game) if arguments.game else None,
     )
-    address = f"http://{arguments.host}:{arguments.port}/"
+    address = f"{url_of(arguments.host, arguments.port)}/"
     try:
         web.run_app(
             site,

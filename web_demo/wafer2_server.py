@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import aiohttp
 from aiohttp import web
 
-from .__main__ import parse_http_url, parse_port
+from .__main__ import parse_http_url, parse_port, url_of
 
 Fields = dict[str, Any]
 
@@ -152,7 +152,7 @@ def read_configuration(arguments: argparse.Namespace) -> Configuration:
             "wafer2_server: set APP_SECRET to the secret that `scan-login app rotate-secret "
             f"{arguments.app}` prints, and WAFER_KEY to the app's wafer_key"
         )
-    own_url = arguments.url or f"http://{arguments.host}:{arguments.port}"
+    own_url = arguments.url or url_of(arguments.host, arguments.port)
     return Configuration(
         broker=arguments.broker.rstrip("/"),
         app=arguments.app,
@@ -166,7 +166,7 @@ def read_configuration(arguments: argparse.Namespace) -> Configuration:
 def main() -> None:
     arguments = parse_arguments()
     configuration = read_configuration(arguments)
-    address = f"http://{arguments.host}:{arguments.port}/"
+    address = f"{url_of(arguments.host, arguments.port)}/"
     try:
         web.run_app(
             BusinessServer(configuration).application(),

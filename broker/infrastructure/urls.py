@@ -1,4 +1,4 @@
-"""URLs that hold passwords: a check for ambiguity, and redaction.
+"""URLs that hold passwords: a check for ambiguity, and redaction. The host of a URL.
 
 No error of this module contains a part of a URL.
 """
@@ -31,6 +31,11 @@ def split(url: str) -> SplitResult:
     except ValueError:
         raise ValueError("is not a URL, or its port is not a number from 0 to 65535") from None
     return parts
+
+
+def url_host(host: str) -> str:
+    """Return a host name or address as URLs contain it: IPv6 in brackets (RFC 3986)."""
+    return f"[{host}]" if ":" in host else host
 
 
 def check_server_url(url: str) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import sqlite3
 import ssl
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -271,6 +272,24 @@ async def test_wrong_admin_token_is_found(start_broker: StartBroker) -> None:
 
     assert outcome(result) == FAILED
     assert "status 401" in result.detail
+
+
+async def test_doctor_reaches_admin_port_over_ipv6(start_broker: StartBroker) -> None:
+    if not socket.has_ipv6:
+        miss("this machine has no IPv6 on loopback")
+    admin_port = free_port()
+    broker = await start_broker(admin_token=TOKEN, admin_port=admin_port)
+
+    async with relay(admin_port, host="::1") as relayed:
+        result = await examine(
+            "public URL: client address",
+            public_url=broker.url,
+            admin_host="::1",
+            admin_port=relayed,
+            admin_token=TOKEN,
+        )
+
+    assert outcome(result) == OK
 
 
 # State, bus and clocks

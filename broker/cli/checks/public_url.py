@@ -25,6 +25,7 @@ from broker.cli.checks.model import (
 )
 from broker.infrastructure.api.settings import APISettings
 from broker.infrastructure.settings_sources import PREFIX
+from broker.infrastructure.urls import url_host
 
 SECONDS_PER_HOUR, SECONDS_PER_DAY = 3_600, 86_400
 
@@ -205,9 +206,9 @@ async def _address_of(installation: Installation, login_id: str) -> str:
     server = installation.server
     token = server.admin_token.get_secret_value() if server.admin_token else ""
     host = server.admin_host.partition(",")[0]
-    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
     async with installation.http.get(
-        f"http://{host}:{server.admin_port}/logins?limit=999",
+        f"http://{url_host(host)}:{server.admin_port}/logins?limit=999",
         headers={"Authorization": f"Bearer {token}"},
     ) as response:
         if response.status != 200:

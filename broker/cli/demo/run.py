@@ -29,6 +29,7 @@ from broker.infrastructure.observability.logging import announce
 from broker.infrastructure.outbound.ssrf import is_loopback
 from broker.infrastructure.runtime.server import Site, serve_until_signal
 from broker.infrastructure.settings import Settings
+from broker.infrastructure.urls import url_host
 from broker.providers.pretend import terminal_code
 from broker.settings import load_settings
 from mp_stub.phone_page import build_phone_page
@@ -128,7 +129,7 @@ class DemoURLs(NamedTuple):
 async def run_demo(host: str, ports: DemoPorts, options: DemoOptions) -> None:
     """Serve everything on `host` until a signal arrives.  Raises PortInUse."""
     provider, pooled = options.provider, options.pooled
-    name = own_address() if host in ANY_ADDRESS else f"[{host}]" if ":" in host else host
+    name = own_address() if host in ANY_ADDRESS else url_host(host)
     urls = _urls(name, ports, options)
     with tempfile.TemporaryDirectory(prefix="scan-login-demo-") as folder:
         values = _values(host, ports.broker, urls, provider, Path(folder))

@@ -27,6 +27,7 @@ from broker.infrastructure.outbound.ssrf import (
     create_public_socket,
 )
 from broker.infrastructure.outbound.webhook import SignedRequest, WebhookFailed
+from broker.infrastructure.urls import url_host
 
 IDLE_TIMEOUT = 15.0
 """Seconds for which a connection without a request stays open."""
@@ -74,7 +75,7 @@ def request_line(url: str) -> RequestLine:
         raise ValueError("not an http or https URL without user and password")
     if not REQUEST_TARGET.fullmatch(target + host):
         raise ValueError("percent-encode all characters that are not ASCII")
-    authority = f"[{host}]" if ":" in host else host
+    authority = url_host(host)
     if parts.port is not None:
         authority += f":{parts.port}"
     head = (

@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
 from broker.errors import StartupError
+from broker.infrastructure.urls import url_host
 
 ANY_IPV4 = "0.0.0.0"  # noqa: S104  # only used if an operator sets it
 
@@ -96,7 +97,7 @@ def reserve_port(requested: ListenAddress) -> Iterator[int]:
 def url_of(address: Sequence[object]) -> str:
     """Return the URL of a socket's address."""
     host, port = address[0], address[1]
-    return f"http://[{host}]:{port}" if ":" in str(host) else f"http://{host}:{port}"
+    return f"http://{url_host(str(host))}:{port}"
 
 
 def _bind_all(requested: ListenAddress, bind: Bind) -> list[socket.socket]:
