@@ -137,6 +137,8 @@ def test_config_check_writes_no_file(tmp_path: Path) -> None:
         ("HOST", "0.0.0.0", "missing; browsers cannot open"),
         ("HOST", "::", "missing; browsers cannot open"),
         ("HOST", "0:0:0:0:0:0:0:0", "missing; browsers cannot open"),
+        ("HOST", "127.0.0.1,0.0.0.0", "missing; browsers cannot open 0.0.0.0"),
+        ("HOST", "localhost,::", "missing; browsers cannot open ::"),
         ("HOST", "0", "use an address"),
         ("HOST", "http://127.0.0.1", "use an address"),
         ("HOST", "127.0.0.1:8000", "use an address"),

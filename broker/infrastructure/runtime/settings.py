@@ -28,6 +28,7 @@ from broker.infrastructure.settings import (
     split_words,
 )
 from broker.infrastructure.settings_sources import PREFIX
+from broker.infrastructure.urls import url_host
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
@@ -125,14 +126,14 @@ class ServerSettings(SettingsGroup):
     def _derive_public_url(self) -> ServerSettings:
         if self.public_url:
             return self
-        first = self.host.partition(",")[0]
-        if first in ANY_ADDRESS:
+        hosts = self.host.split(",")
+        if wildcards := [host for host in hosts if host in ANY_ADDRESS]:
             raise InvalidField(
                 "public_url",
-                f"missing; browsers cannot open {first} ({PREFIX}HOST); set the URL by which "
-                "they reach the broker, such as https://login.example",
+                f"missing; browsers cannot open {wildcards[0]} ({PREFIX}HOST); set the URL by "
+                "which they reach the broker, such as https://login.example",
             )
-        self.derive(public_url=f"http://{f'[{first}]' if ':' in first else first}:{self.port}")
+        self.derive(public_url=f"http://{url_host(hosts[0])}:{self.port}")
         return self
 
     def insecure_reason(self) -> str | None:
