@@ -21,6 +21,7 @@ from broker.records.ended_subjects import SqlEndedSubjectLog
 from broker.records.errors import RecordsStartupError, RecordsUnavailable
 from broker.records.files import SqlFileRecords
 from broker.records.pool_codes import SqlCodeStore
+from broker.records.urls import without_statement_caches
 from broker.records.user_admin import SqlUserAdmin
 from broker.records.user_lookup import SqlUserLookup
 
@@ -178,7 +179,7 @@ def open_records(
     The other arguments are those of `Records`.
     """
     if pgbouncer:
-        url += f"{'&' if '?' in url else '?'}statement_cache_size=0"
+        url = without_statement_caches(url)
     return Records(
         url,
         load_seal_keys=load_seal_keys,

@@ -77,6 +77,18 @@ def statement_caches(url: URL) -> dict[str, int]:
     return dict.fromkeys(STATEMENT_CACHES, 0) if 0 in sizes.values() else sizes
 
 
+def without_statement_caches(url: str) -> str:
+    """Return `url` with the option for PgBouncer. Raises ValueError for a URL that has caches."""
+    sizes = statement_caches(parse(url))
+    for name, size in sizes.items():
+        if size:
+            raise ValueError(
+                f"{name}={size} conflicts with SCAN_LOGIN_RECORDS_PGBOUNCER=true, which requires "
+                "0; remove one of them"
+            )
+    return url if sizes else f"{url}{'&' if '?' in url else '?'}{STATEMENT_CACHES[0]}=0"
+
+
 def nowhere(url: URL) -> URL:
     """Return `url` with its options and a server that does not exist."""
     without_server = url.set(host=None, port=None).difference_update_query(["host", "port"])

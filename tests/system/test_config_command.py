@@ -179,6 +179,25 @@ def test_config_check_accepts_records_url(tmp_path: Path, value: str) -> None:
     )
 
 
+@pytest.mark.parametrize("option", ["statement_cache_size=100", "prepared_statement_cache_size=9"])
+def test_statement_cache_conflicts_with_pgbouncer(tmp_path: Path, option: str) -> None:
+    url = f"{POSTGRES}?sslmode=require&{option}"
+
+    code, outcome = config_check(tmp_path, RECORDS_URL=url, RECORDS_PGBOUNCER="true")
+
+    assert code == 1
+    [mistake] = outcome["mistakes"]
+    conflict = f"{option} conflicts with SCAN_LOGIN_RECORDS_PGBOUNCER=true"
+    assert mistake.startswith(f"SCAN_LOGIN_RECORDS_URL: {conflict}")
+
+
+@pytest.mark.parametrize("query", ["", "?sslmode=require", "?statement_cache_size=0"])
+def test_config_check_accepts_pgbouncer(tmp_path: Path, query: str) -> None:
+    url = f"{POSTGRES}{query}"
+
+    assert config_check(tmp_path, RECORDS_URL=url, RECORDS_PGBOUNCER="true")[0] == 0
+
+
 @pytest.mark.parametrize("mode", ["verify-ca", "verify-full"])
 def test_verifying_sslmode_reads_root_certificate(tmp_path: Path, mode: str) -> None:
     (tmp_path / "ca.pem").write_text("no certificate\n")
