@@ -76,8 +76,8 @@ def run_worker(file: Path | None, options: Mapping[str, object]) -> None:
 
 
 def run_main_process(file: Path | None, options: Mapping[str, object]) -> None:
-    settings = configure(file, options)
     print_warnings(file)
+    settings = configure(file, options)
     if settings[ServerSettings].workers > 1:
         run_workers(settings)
     else:

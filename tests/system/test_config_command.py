@@ -79,6 +79,13 @@ def test_config_check_warns_of_phones_without_match(tmp_path: Path) -> None:
     assert warning.endswith("release the new mini program first")
 
 
+def test_config_check_prints_warnings_to_stderr(tmp_path: Path) -> None:
+    done = call(tmp_path, "config", "check", SCAN_LOGIN_POLICY="built-in")
+
+    assert done.stdout.startswith("the settings are valid\n")
+    assert done.stderr.startswith("warning: SCAN_LOGIN_POLICY: a phone whose mini program")
+
+
 def test_config_check_reads_the_file_of_countries(tmp_path: Path) -> None:
     (tmp_path / "countries.mmdb").write_bytes(b"no countries" * 100)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from broker.cli.main import SUBCOMMANDS
-from tests.support.commands import call, command_names, starting
+from tests.support.commands import call, command_names, run, starting
 from tests.support.commands import serving as serve
 from tests.support.environment import ROOT, free_port
 from tests.support.servers.redis import RedisServer, redis_program
@@ -94,6 +94,30 @@ def listeners_on(port: int) -> int:
     """Return the number of IPv4 sockets that listen on `port`, see proc_pid_net(5)."""
     sockets = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     return sum(command_[1].endswith(f":{port:04X}") and command_[3] == "0A" for command_ in sockets)
+
+
+LINKS = {"SCAN_LOGIN_PORT": "tcp://10.0.0.1:8000", "SCAN_LOGIN_SERVICE_HOST": "10.0.0.1"}
+"""Variables that Kubernetes sets for a Service `scan-login`."""
+
+
+@pytest.mark.parametrize(
+    ("variables", "warning"),
+    [
+        ({"SCAN_LOGIN_PUBLC_URL": "https://login.example"}, "did you mean SCAN_LOGIN_PUBLIC_URL?"),
+        (LINKS, "SCAN_LOGIN_PORT: ignored"),
+    ],
+    ids=["misspelt", "service link"],
+)
+def test_serve_with_invalid_settings_prints_warnings(
+    tmp_path: Path, variables: dict[str, str], warning: str
+) -> None:
+    refused = run(tmp_path, "serve", SCAN_LOGIN_HOST="0.0.0.0", **variables)
+
+    assert refused.returncode == 1
+    warned, mistake = refused.stderr.splitlines()
+    assert warned.startswith("warning: ")
+    assert warning in warned
+    assert mistake.startswith("SCAN_LOGIN_PUBLIC_URL: missing")
 
 
 @pytest.mark.parametrize("port", ["x", "-1", "65536"])
