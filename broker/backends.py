@@ -92,14 +92,22 @@ def open_state_and_bus(settings: Settings, clock: Clock | None) -> tuple[StateBa
     clock: used instead of the clock of the state.
     Raises InvalidSettings for a URL that a driver refuses.
     """
-    group = settings[StateSettings]
-    bus_url = settings[BusSettings].bus_url or group.state_url
+    return open_state_of(settings, clock), open_bus_of(settings)
+
+
+def open_state_of(settings: Settings, clock: Clock | None) -> StateBackend:
+    """Return the state, as `open_state_and_bus` does."""
+    group, bus_url = settings[StateSettings], settings[BusSettings].bus_url
+    publishes = bus_url in (None, group.state_url)
     with _invalid_setting("state_url"):
-        state = open_state(
-            group.state_url, clock, replicas=group.replicas, publishes=bus_url == group.state_url
-        )
-    with _invalid_setting("bus_url"):
-        return state, open_bus(bus_url)
+        return open_state(group.state_url, clock, replicas=group.replicas, publishes=publishes)
+
+
+def open_bus_of(settings: Settings) -> Bus:
+    """Return the bus, as `open_state_and_bus` does. Its default URL is that of the state."""
+    bus_url = settings[BusSettings].bus_url
+    with _invalid_setting("bus_url" if bus_url else "state_url"):
+        return open_bus(bus_url or settings[StateSettings].state_url)
 
 
 def open_records(settings: Settings, clock: Clock) -> Records:

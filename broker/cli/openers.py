@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
@@ -11,15 +11,20 @@ from broker.apps.errors import UnknownApp
 from broker.backends import (
     check_records,
     open_apps,
+    open_bus_of,
+    open_files,
     open_login_policy,
     open_pictures,
     open_provider_registry,
     open_state_and_bus,
+    open_state_of,
 )
 from broker.errors import StartupError
 from broker.identity.ports import Provider
+from broker.infrastructure.crypto.sealing import SealKeyFile
 from broker.infrastructure.settings import Settings
 from broker.pool.ports import CodeLeases
+from broker.records.settings import RecordsSettings
 from broker.records.store import Records
 from broker.state.settings import StateSettings
 from broker.tokens.keys import SigningKeyFile
@@ -74,18 +79,20 @@ async def draw_test_code(settings: Settings, records: Records, app_id: str) -> s
 async def check_backends(settings: Settings) -> list[str]:
     """Return why backends cannot be built.  Connects to nothing and writes nothing."""
     mistakes = []
-    for check in (_check_state_and_bus, _check_records, _check_pictures, _check_policy):
+    for check in BACKEND_CHECKS:
         try:
             await check(settings)
         except StartupError as error:
             mistakes.append(str(error))
-    return mistakes
+    return list(dict.fromkeys(mistakes))  # state and bus may have one URL
 
 
-async def _check_state_and_bus(settings: Settings) -> None:
-    state, bus = open_state_and_bus(settings, None)
-    await state.close()
-    await bus.close()
+async def _check_state(settings: Settings) -> None:
+    await open_state_of(settings, None).close()
+
+
+async def _check_bus(settings: Settings) -> None:
+    await open_bus_of(settings).close()
 
 
 async def _check_records(settings: Settings) -> None:
@@ -96,15 +103,41 @@ async def _check_pictures(settings: Settings) -> None:
     open_pictures(settings)
 
 
+async def _check_files(settings: Settings) -> None:
+    open_files(settings)
+
+
 async def _check_policy(settings: Settings) -> None:
     if policy := open_login_policy(settings, time.time):
         await policy.close()
 
 
+BACKEND_CHECKS: Sequence[Callable[[Settings], Awaitable[None]]] = (
+    _check_state,
+    _check_bus,
+    _check_records,
+    _check_pictures,
+    _check_files,
+    _check_policy,
+)
+
+
 def check_keys(settings: Settings) -> list[str]:
-    """Return why the signing keys cannot be used."""
-    try:
-        SigningKeyFile(settings[TokenSettings].key_file).load()
-    except StartupError as error:
-        return [str(error)]
-    return []
+    """Return why the signing keys and the seal keys cannot be used.  Creates no file."""
+    mistakes = []
+    for check in (_check_signing_keys, _check_seal_keys):
+        try:
+            check(settings)
+        except StartupError as error:
+            mistakes.append(str(error))
+    return mistakes
+
+
+def _check_signing_keys(settings: Settings) -> None:
+    SigningKeyFile(settings[TokenSettings].key_file).load()
+
+
+def _check_seal_keys(settings: Settings) -> None:
+    group = settings[RecordsSettings]
+    if not group.seal_keys:
+        SealKeyFile(group.seal_file).load()

@@ -55,6 +55,46 @@ def test_config_check_reports_all_mistakes(tmp_path: Path) -> None:
     assert named == {f"SCAN_LOGIN_{name}" for name in wrong}
 
 
+def test_config_check_reports_options_of_both_servers(tmp_path: Path) -> None:
+    wrong = {"STATE_URL": "redis://h?misspelt=1", "BUS_URL": "redis://h?wrong=1"}
+
+    _, outcome = config_check(tmp_path, **wrong)
+
+    named = [mistake.partition(":")[0] for mistake in outcome["mistakes"]]
+    assert named == ["SCAN_LOGIN_STATE_URL", "SCAN_LOGIN_BUS_URL"]
+
+
+def test_config_check_reports_a_shared_url_once(tmp_path: Path) -> None:
+    _, outcome = config_check(tmp_path, STATE_URL="redis://h?misspelt=1")
+
+    [mistake] = outcome["mistakes"]
+    assert mistake.startswith("SCAN_LOGIN_STATE_URL: unknown option 'misspelt'")
+
+
+@pytest.mark.parametrize(
+    ("mode", "reason"), [(0o600, "is damaged"), (0o640, "can be read by other users")]
+)
+def test_config_check_reads_both_key_files(tmp_path: Path, mode: int, reason: str) -> None:
+    names = ("keys.json", "seal.json")
+    for name in names:
+        (tmp_path / name).write_text("{")
+        (tmp_path / name).chmod(mode)
+
+    code, outcome = config_check(tmp_path, KEY_FILE=names[0], SEAL_FILE=names[1])
+
+    assert code == 1
+    for name, mistake in zip(names, outcome["mistakes"], strict=True):
+        assert mistake.startswith(f"{name} {reason}")
+
+
+def test_seal_keys_replace_seal_file(tmp_path: Path) -> None:
+    (tmp_path / "scan-login-seal.json").write_text("{")
+
+    code, outcome = config_check(tmp_path, SEAL_KEYS="A" * 43 + "=")
+
+    assert (code, outcome["mistakes"]) == (0, [])
+
+
 def test_config_check_names_each_source(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("memory://\n")
     (tmp_path / "scan-login.toml").write_text("login_lifetime = 90\n")
@@ -151,6 +191,7 @@ def test_config_check_writes_no_file(tmp_path: Path) -> None:
         ("HOST", "127.0.0.1:8000", "use an address"),
         ("PUBLIC_URL", "http://user:password@127.0.0.1", "without user"),
         ("PICTURES_URL", "s3://key:secret@bucket", "must not contain user"),
+        ("FILES_URL", "az://box", "Account must be"),
     ],
 )
 def test_config_check_refuses_unusable_values(

@@ -69,12 +69,19 @@ class SealKeyFile:
 
         If several processes start at once, one of them creates it.
         """
+        keys = self.load()
+        if keys is None:
+            self._file.create(_to_json([secrets.token_bytes(KEY_BYTES)]))
+            keys = self.load()
+        if keys is None:
+            raise self._file.missing_error()
+        return keys
+
+    def load(self) -> KeyList | None:
+        """Return the keys, or None if there is no file."""
         text = self._file.read()
         if text is None:
-            self._file.create(_to_json([secrets.token_bytes(KEY_BYTES)]))
-            text = self._file.read()
-        if text is None:
-            raise self._file.missing_error()
+            return None
         try:
             keys = [parse_key(key) for key in json.loads(text)["keys"]]
         except (ValueError, KeyError, TypeError):
