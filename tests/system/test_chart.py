@@ -272,8 +272,8 @@ def test_ingresses_have_paths_of_public_url(
 # ---- the pod ----
 
 
-def pod_of(objects: list[Object]) -> Object:
-    pod: Object = of_kind(objects, "Deployment")["spec"]["template"]["spec"]
+def pod_of(objects: list[Object], kind: str = "Deployment") -> Object:
+    pod: Object = of_kind(objects, kind)["spec"]["template"]["spec"]
     return pod
 
 
@@ -392,9 +392,10 @@ def test_pod_has_time_for_longest_drain() -> None:
     assert pod_of(render(VALUES))["terminationGracePeriodSeconds"] >= longest + 8
 
 
-def test_pod_has_no_privileges() -> None:
+@pytest.mark.parametrize("kind", ["Deployment", "Job"])
+def test_pod_has_no_privileges(kind: str) -> None:
     user = re.findall(r"^USER (\d+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
-    pod = pod_of(render(VALUES))
+    pod = pod_of(render(VALUES), kind)
 
     assert [str(pod["securityContext"]["runAsUser"])] == user
     assert (pod["enableServiceLinks"], pod["automountServiceAccountToken"]) == (False, False)

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from tests.support.commands import run
-from tests.support.deployment import example_of, move_below, variables_of_image
+from tests.support.deployment import example_of, move_below, settings_in, variables_of_image
 from tests.support.environment import ROOT
 
 NAMES = ("install", "deploy", "reverse-proxies")
@@ -20,6 +20,12 @@ INSTALL = example_of(PAGES["install"], "sh", "/usr/bin/python3")
 RUN = example_of(PAGES["install"], "sh", "docker build").replace("\\\n", "").splitlines()[1]
 VARIABLES = example_of(PAGES["deploy"], "sh", "DOMAIN=")
 PROVIDER = {"SCAN_LOGIN_PROVIDER", "SCAN_LOGIN_WECHAT_APPID", "SCAN_LOGIN_WECHAT_SECRET"}
+SECRETS = {
+    "SCAN_LOGIN_STATE_URL_FILE": "redis://:password@redis:6379/0",
+    "SCAN_LOGIN_RECORDS_URL_FILE": "postgresql+asyncpg://scanlogin:password@postgres/scanlogin",
+    "SCAN_LOGIN_WECHAT_SECRET_FILE": "0123456789abcdef" * 2,
+}
+"""The contents of the files that the examples name."""
 
 
 @pytest.mark.parametrize("service", ["broker-1", "broker-2"])
@@ -68,6 +74,20 @@ def test_printed_container_has_valid_settings(tmp_path: Path) -> None:
     moved["SCAN_LOGIN_WECHAT_SECRET"] = "0123456789abcdef" * 2
 
     assert run(tmp_path, "config", "check", **moved).returncode == 0
+
+
+@pytest.mark.parametrize("name", ["deploy", "reverse-proxies"])
+def test_printed_settings_pass_config_check(tmp_path: Path, name: str) -> None:
+    settings = settings_in(example_of(PAGES[name], "sh", "SCAN_LOGIN_PUBLIC_URL="))
+    moved = {one: re.sub("^/", f"{tmp_path}/", value) for one, value in settings.items()}
+    for variable in settings.keys() & SECRETS.keys():
+        file = Path(moved[variable])
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(SECRETS[variable])
+
+    done = run(tmp_path, "config", "check", "--json", **moved)
+
+    assert json.loads(done.stdout)["mistakes"] == []
 
 
 def test_printed_variables_are_those_of_compose_file() -> None:
