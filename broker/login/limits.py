@@ -28,6 +28,10 @@ by default, so one address guesses the code of a certain login with a chance of 
 USER_CODES_NETWORK_FACTOR = 10
 """Unknown user codes of an IPv6 /48, in `USER_CODES_MAX`. One customer may have its 65 536 /64s."""
 
+JUDGED_SCANS_PER_MINUTE = 30
+"""Scans of one person that the login policy judges in a minute: each may be a request to a site. A
+scan that is refused because the phone is too old leaves the login pending and can be repeated."""
+
 
 class LoginLimits:
     """begins_per_minute: logins per client address. interval: seconds between two polls."""

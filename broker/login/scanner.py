@@ -10,9 +10,10 @@ from broker.apps.errors import UnknownApp
 from broker.apps.model import App
 from broker.apps.ports import Apps
 from broker.identity.model import Phone, identity_key
+from broker.infrastructure.api.rate_limit import RateLimiter
 from broker.infrastructure.clock import Clock
 from broker.login.errors import AlreadyScanned, LoginRefused, PhoneTooOld, UnknownScene
-from broker.login.limits import UserCodeLimit
+from broker.login.limits import JUDGED_SCANS_PER_MINUTE, UserCodeLimit
 from broker.login.match import MATCH_KINDS, MatchKind, draw_match
 from broker.login.model import Act, Decision, Login, State, Verdict
 from broker.login.ports import LoginPolicy, PolicyCase
@@ -71,6 +72,7 @@ class Scanner:
         self._policy = policy
         self._scans_max = scans_max
         self._user_code_limit = UserCodeLimit()
+        self._judged = RateLimiter(JUDGED_SCANS_PER_MINUTE)
 
     async def scan(
         self, scene: str, phone: Phone, device: ScanningPhone = UNKNOWN_PHONE
@@ -80,8 +82,9 @@ class Scanner:
         scene: from the code, or the user code that the person typed.
 
         The first scan asks the policy and draws the match; a repeat changes nothing.
-        Raises PhoneTooOld if the login needs a match that the phone does not know; the login stays
-        pending. Raises LoginRefused if the policy denies the login; it is denied then.
+        Raises PhoneTooOld if the login needs a match that the phone does not know, and RateLimited
+        for a person with too many scans for the policy; the login stays pending. Raises
+        LoginRefused if the policy denies the login; it is denied then.
         """
         login = await self._find(scene, phone)
         if not self._reader.is_scanned_by(login, phone):
@@ -110,12 +113,15 @@ class Scanner:
         """Return the details of the scan; only the first one asks the policy."""
         if login.at(self._clock()).state is not State.PENDING:
             return {"phone": phone}
+        is_requested = login.is_match_requested
+        if needed_match(app, is_challenged=is_requested) and not device.knows_match:
+            raise PhoneTooOld  # whatever the policy would decide
+        verdict = await self._judge(login, phone, device)
         if device.how is not None:
             log.info("code scanned", login_id=login.id, how=device.how)
-        verdict = await self._judge(login, phone, device)
-        is_challenged = verdict.decision is Decision.CHALLENGE or login.is_match_requested
+        is_challenged = is_requested or verdict.decision is Decision.CHALLENGE
         kind = needed_match(app, is_challenged=is_challenged)
-        if kind is not None and not device.knows_match and verdict.decision is not Decision.DENY:
+        if kind is not None and not device.knows_match:
             raise PhoneTooOld
         return {
             "phone": phone,
@@ -127,6 +133,7 @@ class Scanner:
     async def _judge(self, login: Login, phone: Phone, device: ScanningPhone) -> Verdict:
         if self._policy is None:
             return Verdict(Decision.ALLOW)
+        self._judged.count(identity_key(phone.identity))
         return await self._policy.judge(
             PolicyCase(
                 app=login.app,

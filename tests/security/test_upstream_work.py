@@ -11,6 +11,7 @@ import pytest
 from aiohttp import web
 
 from broker.directories.shared import REQUESTS_MAX
+from broker.login.limits import JUDGED_SCANS_PER_MINUTE
 from tests.support.app_admin import TOKEN
 from tests.support.builders import RunningBroker, StartBroker
 from tests.support.clients import Answer, PhoneClient
@@ -114,3 +115,22 @@ async def test_session_checks_rarely_call_webhook(
         assert set(await asyncio.gather(*(check() for _ in range(FLOOD)))) == {"bob"}
 
     assert site[0].calls["bob"] < FLOOD / 10
+
+
+async def test_scans_by_old_phone_rarely_call_policy(
+    start_broker: StartBroker, site: tuple[Register, str]
+) -> None:
+    async def challenge(request: web.Request) -> web.StreamResponse:
+        return web.json_response({"verdict": "challenge"})
+
+    site[0].answer = challenge
+    broker = await start_broker(policy=site[1], policy_secret=SECRET, webhooks_private=True)
+    async with PhoneClient(broker.url, "alice") as phone, aiohttp.ClientSession(broker.url) as http:
+        form = {"client_id": "default"}
+        async with http.post("/oauth/device_authorization", data=form) as response:
+            scan = {"scene": (await response.json())["user_code"]}
+
+        answers = [await phone.post("scan", scan) for _ in range(JUDGED_SCANS_PER_MINUTE + 5)]
+
+    assert Counter(answer.status for answer in answers) == {400: JUDGED_SCANS_PER_MINUTE, 429: 5}
+    assert len(site[0].questions) == JUDGED_SCANS_PER_MINUTE

@@ -30,6 +30,7 @@ from broker.login.errors import (
     WrongPhone,
 )
 from broker.login.events import REFUSED_EVENT, current_event
+from broker.login.limits import JUDGED_SCANS_PER_MINUTE
 from broker.login.match import CHOICES, DIGITS, TRIES_MAX, Match, draw_digits, draw_match
 from broker.login.metrics import CODES_SHARED
 from broker.login.model import PROOF_LIFETIME, Act, Browser, Decision, Login, State, Verdict
@@ -328,6 +329,46 @@ async def test_old_phone_leaves_the_login_pending(
     assert stored.state is State.PENDING
     login, _ = await service.scan(new_login.login.scene, ALICE, NEW_PHONE)
     assert login.match is not None
+
+
+@pytest.mark.parametrize(
+    ("app", "is_requested"), [(NUMBER, False), (SHOP, True)], ids=["app", "request"]
+)
+async def test_old_phone_is_refused_without_the_policy(
+    make_login_service: MakeService,
+    store: StateBackend,
+    clock: Clock,
+    app: object,
+    is_requested: bool,
+) -> None:
+    policy = FixedPolicy(Decision.ALLOW)
+    service = make_login_service(apps=[app], policy=policy)
+    login = a_login(clock, is_match_requested=is_requested)
+    await store.logins.add(login)
+
+    with pytest.raises(PhoneTooOld):
+        await service.scan(login.scene, ALICE)
+
+    assert policy.cases == []
+
+
+async def test_repeated_scans_by_old_phone_are_rarely_judged(
+    make_login_service: MakeService,
+) -> None:
+    """A challenged login stays pending, so an old phone can scan it again and again."""
+    policy = FixedPolicy(Decision.CHALLENGE)
+    service = make_login_service(policy=policy)
+    new_login = await begin(service)
+    for _ in range(JUDGED_SCANS_PER_MINUTE):
+        with pytest.raises(PhoneTooOld):
+            await service.scan(new_login.login.scene, ALICE)
+
+    with pytest.raises(RateLimited):
+        await service.scan(new_login.login.scene, ALICE, NEW_PHONE)
+
+    assert len(policy.cases) == JUDGED_SCANS_PER_MINUTE
+    login, _ = await service.scan(new_login.login.scene, BOB, NEW_PHONE)
+    assert login.phone == BOB
 
 
 @pytest.mark.parametrize(
