@@ -35,7 +35,7 @@ from broker.login.device_api import LoginDeviceAPI, OpenIDTokens
 from broker.login.device_page_api import DEVICE_PAGE_PATH, DevicePageAPI
 from broker.login.limits import LoginLimits
 from broker.login.lister import LoginLister
-from broker.login.phone_api import LoginPhoneAPI
+from broker.login.phone_api import REPORTS_PER_MINUTE, LoginPhoneAPI
 from broker.login.ports import AuditLog, KnownBrowsers, LoginReports, SignInEnds
 from broker.login.reports import LoginReporter
 from broker.login.services import LoginServices
@@ -161,6 +161,7 @@ def _mount_phones(context: LoginContext, limits: LoginLimits) -> Mounted:
             reports=context.login_reports,
             clock=context.clock,
         ),
+        report_limit=RateLimiter(REPORTS_PER_MINUTE),
         clock=context.clock,
     )
     authenticators = {PHONE: context.phone_authenticator.authenticate}

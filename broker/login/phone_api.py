@@ -10,6 +10,7 @@ from broker.identity.errors import UnregisteredUser, UserBlocked
 from broker.identity.model import Identity
 from broker.infrastructure.api.endpoint import Endpoint
 from broker.infrastructure.api.event import Event
+from broker.infrastructure.api.rate_limit import RateLimiter
 from broker.infrastructure.api.schema import (
     Count,
     LoginIdField,
@@ -37,9 +38,12 @@ from broker.login.reports import LoginReporter
 from broker.login.scanner import Scanner, ScanningPhone
 from broker.login.service import LoginService
 from broker.sessions.authentication import PHONE, PHONE_NAMESPACE
-from broker.sessions.model import Session
+from broker.sessions.model import Session, person_key
 
 FEATURES_MAX, LAUNCH_SCENE_MAX = 16, 99_999
+
+REPORTS_PER_MINUTE = 30
+"""Reports that one person may send per minute: each queries the database."""
 
 FeatureField = Annotated[str, StringConstraints(min_length=1, max_length=32)]
 
@@ -128,11 +132,13 @@ class LoginPhoneAPI:
         login_service: LoginService,
         scanner: Scanner,
         reporter: LoginReporter,
+        report_limit: RateLimiter,
         clock: Clock,
     ) -> None:
         self._login_service = login_service
         self._scanner = scanner
         self._reporter = reporter
+        self._report_limit = report_limit
         self._clock = clock
 
     async def scan(self, session: Session, body: ScanRequest) -> ScanResponse:
@@ -183,6 +189,7 @@ class LoginPhoneAPI:
         return {"login_id": login.id, "state": login.state}
 
     async def report(self, session: Session, body: DecisionRequest) -> ReportResponse:
+        self._report_limit.count(person_key(session.phone))
         return {"ended": await self._reporter.report(body.login_id, session.phone)}
 
 

@@ -28,7 +28,7 @@ class AuditLog(Protocol):
     async def report(self, login_id: str, *, now: float) -> bool:
         """Record that the person reports the login. Return whether it is the first report.
 
-        A login that has no record gets none. Raises Unavailable.
+        A login that has no record gets none. A repeat writes nothing. Raises Unavailable.
         """
 
 

@@ -48,6 +48,7 @@ class LoginReporter:
         """Report a login, and return how many sign-in sessions ended.
 
         A confirmed login that has not been redeemed is cancelled. The app is informed once.
+        A repeat ends what it finds; otherwise it changes nothing.
         Raises UnknownReport for every login that `phone` has not confirmed, and Unavailable.
         """
         login = await self._reader.get(login_id)
@@ -60,7 +61,8 @@ class LoginReporter:
         now = self._clock()
         is_first = await self._audit_log.report(login_id, now=now)
         ended = await self._sign_ins.end_of_login(confirmed.subject, login_id)
-        log.warning("login reported", login_id=login_id, app=confirmed.app, ended=ended)
+        if is_first or ended:
+            log.warning("login reported", login_id=login_id, app=confirmed.app, ended=ended)
         if is_first:
             await self._reports.login_reported(
                 ReportedLogin(

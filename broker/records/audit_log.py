@@ -140,10 +140,15 @@ class SqlAuditLog:
     async def report(self, login_id: str, *, now: float) -> bool:
         """Record a report. Return whether it is the first one of this login.
 
-        A login without a row stays without a report. Raises RecordsUnavailable.
+        A login without a row stays without a report. A repeat writes nothing, and so does not wait
+        for other writes. Raises RecordsUnavailable.
         """
         columns = t.ended_logins.c
         first = columns.login_id == login_id, columns.reported_at.is_(None)
+        async with self._database.read_connection() as connection:
+            unreported = select(columns.login_id).where(*first)
+            if (await connection.execute(unreported)).one_or_none() is None:
+                return False
         async with self._database.write_transaction() as connection:
             updated = await connection.execute(
                 update(t.ended_logins).where(*first).values(reported_at=now)

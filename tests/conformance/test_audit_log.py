@@ -373,6 +373,21 @@ async def test_confirmed_login_is_found_and_reported_once(
     assert reported.reported_at == clock() + 5
 
 
+@pytest.mark.parametrize("records_url", ["sqlite"], indirect=True)
+async def test_repeated_report_waits_for_no_other_write(
+    sql_trail: SqlAuditLog, records_url: str, clock: Clock
+) -> None:
+    login = a_login(clock, state=State.REDEEMED, phone=ALICE, subject="user-1")
+    sql_trail.record(login, now=clock())
+    await sql_trail.store_queued()
+    await sql_trail.report(login.id, now=clock())
+
+    with closing(sqlite3.connect(records_url.partition(":///")[2])) as other:
+        other.execute("BEGIN IMMEDIATE")  # no other connection can write
+
+        assert await sql_trail.report(login.id, now=clock()) is False
+
+
 async def test_login_that_ended_unconfirmed_cannot_be_reported(
     sql_trail: SqlAuditLog, clock: Clock
 ) -> None:

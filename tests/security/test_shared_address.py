@@ -8,6 +8,7 @@ from collections import Counter
 import aiohttp
 import pytest
 
+from broker.login.phone_api import REPORTS_PER_MINUTE
 from broker.sessions.limits import PROOFS_SHARE, SessionLimits
 from broker.users.phone_api import REGISTRATIONS_PER_MINUTE
 from tests.support.builders import RunningBroker, StartBroker
@@ -146,3 +147,13 @@ async def test_invitation_attempts_are_limited_per_person(start_broker: StartBro
 
         assert seen == [400] * REGISTRATIONS_PER_MINUTE + [429]
         assert (await bob.post("register", body)).status == 400
+
+
+async def test_reports_are_limited_per_person(start_broker: StartBroker) -> None:
+    broker = await start_broker()
+    body = {"login_id": "A" * 22}
+    async with PhoneClient(broker.url, "alice") as alice, PhoneClient(broker.url, "bob") as bob:
+        seen = [(await alice.post("report", body)).status for _ in range(REPORTS_PER_MINUTE + 1)]
+
+        assert seen == [400] * REPORTS_PER_MINUTE + [429]
+        assert (await bob.post("report", body)).status == 400

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import pytest
+from structlog.testing import capture_logs
 
 from broker.apps.registry import AppRegistry
 from broker.login.errors import UnknownReport
@@ -31,8 +32,9 @@ class RecordingSignIns:
         self.ended: list[tuple[str, str]] = []
 
     async def end_of_login(self, subject: str, login_id: str) -> int:
+        is_first = (subject, login_id) not in self.ended
         self.ended.append((subject, login_id))
-        return 1
+        return int(is_first)
 
 
 class RecordingReports:
@@ -84,6 +86,16 @@ async def test_app_is_informed_of_a_report_once(desk: Desk, clock: Clock) -> Non
     await desk.reporter.report(login_id, ALICE)
 
     assert desk.reports.reports == [ReportedLogin("shop", "", login_id, "pretend:alice", clock())]
+
+
+async def test_repeated_report_is_logged_once(desk: Desk) -> None:
+    login_id = await desk.redeemed()
+
+    with capture_logs() as logs:
+        for _ in range(3):
+            await desk.reporter.report(login_id, ALICE)
+
+    assert [entry["event"] for entry in logs] == ["login reported"]
 
 
 async def test_report_ends_the_sessions_of_the_login(desk: Desk) -> None:
