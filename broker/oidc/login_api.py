@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from aiohttp import hdrs, web
+from aiohttp import web
 
 from broker.apps.model import App
 from broker.apps.ports import Apps
@@ -22,6 +22,7 @@ from broker.infrastructure.api.schema import (
     parse,
 )
 from broker.infrastructure.fields import normalize_origin
+from broker.infrastructure.transport.websocket.handshake import joined_header, origin_of
 from broker.login.errors import (
     AlreadyRedeemed,
     LoginCancelled,
@@ -162,12 +163,13 @@ def is_same_origin_form(http: web.Request, origin: str) -> bool:
     """Return whether a form comes from the broker's own page.
 
     Fetch metadata is checked first: a browser that sends it may send `Origin: null` with a
-    form of the same page, if a proxy has changed the Referrer-Policy.
+    form of the same page, if a proxy has changed the Referrer-Policy. A request with one of
+    these headers twice is foreign.
     """
-    site = http.headers.get("Sec-Fetch-Site")
+    site = joined_header(http.headers, "Sec-Fetch-Site")
     if site is not None and site != "same-origin":
         return False
-    sent = http.headers.get(hdrs.ORIGIN)
+    sent = origin_of(http.headers)
     return sent in (None, origin) or (sent == "null" and site == "same-origin")
 
 

@@ -150,6 +150,19 @@ async def test_button_of_another_site_asks_again(
     assert await is_signed_in(site, browser)
 
 
+async def test_button_with_two_origins_asks_again(visit: tuple[OIDCSite, ScanBrowser]) -> None:
+    site, browser = visit
+    await site.signed_in(browser)
+    page = await browser.open(logout_url(site))
+    origins = [("Origin", str(page.url.origin())), ("Origin", "https://evil.example")]
+
+    url, fields = page.url.with_query(None), parse(page.text).fields
+    async with browser.http.post(url, data=fields, headers=origins) as answer:
+        assert parse(await answer.text()).fields["confirm"]
+
+    assert await is_signed_in(site, browser)
+
+
 FOREIGN_URLS = [
     "https://evil.example/",
     f"{AFTER_LOGOUT}/",

@@ -292,6 +292,30 @@ async def test_request_with_two_origins_is_refused(shop: str) -> None:
         assert "Access-Control-Allow-Origin" not in reply.headers
 
 
+LOGIN_FORM = (
+    b"POST /oauth/login HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n"
+    b"Content-Type: application/x-www-form-urlencoded\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("own", "foreign"),
+    [
+        ("Origin: {url}", "Origin: https://evil.example"),
+        ("Origin: {url}", "Origin: {url}"),
+        ("Sec-Fetch-Site: same-origin", "Sec-Fetch-Site: cross-site"),
+    ],
+)
+async def test_login_form_with_two_origins_is_refused(
+    broker: RunningBroker, own: str, foreign: str
+) -> None:
+    first, second = (f"{line}\r\n".format(url=broker.url).encode() for line in (own, foreign))
+
+    assert (await send(broker.url, LOGIN_FORM + first + b"\r\n")).status == 400
+    for lines in (first + second, second + first):
+        assert (await send(broker.url, LOGIN_FORM + lines + b"\r\n")).status == 403
+
+
 # ---- the example site and the phone's page, without the broker's server ----
 
 

@@ -99,9 +99,14 @@ def detach(protocol: RequestHandler) -> bytes:
 
 
 def origin_of(headers: CIMultiDictProxy[str]) -> str | None:
-    """The page's Origin; None if the client is not a page.
+    """The page's Origin; None if the client is not a page."""
+    return joined_header(headers, hdrs.ORIGIN)
 
-    Several are joined, as proxies join them. The result then equals no allowed Origin.
+
+def joined_header(headers: CIMultiDictProxy[str], name: str) -> str | None:
+    """The value of a header; None without it.
+
+    Several values are joined, as proxies join them. The result then equals no allowed value.
     """
-    origins = headers.getall(hdrs.ORIGIN, ())
-    return ", ".join(origins) if origins else None
+    values = headers.getall(name, ())
+    return ", ".join(values) if values else None
