@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from time import perf_counter
 from typing import Annotated, Any, NotRequired
 
@@ -25,6 +25,7 @@ from broker.files.errors import (
     UnknownFile,
     UnsupportedMediaType,
 )
+from broker.files.limits import ReadLimits
 from broker.files.metrics import BYTES, DOWNLOAD, SECONDS, UPLOAD
 from broker.files.model import StoredFile
 from broker.files.multipart import MultipartUpload
@@ -32,10 +33,12 @@ from broker.files.ports import FileStore
 from broker.files.rules import ByteRange, content_disposition, parse_range
 from broker.files.service import PAGE, FileService, Holder
 from broker.files.urls import URL_TTL, FileURLs
+from broker.infrastructure.api.client_address import ClientAddresses
 from broker.infrastructure.api.endpoint import QUERY, Endpoint
 from broker.infrastructure.api.schema import Count, OpenidField, RequestModel, ResponseModel
 from broker.infrastructure.api.static import is_not_modified
 from broker.infrastructure.base64url import BITS_256
+from broker.infrastructure.rate_limit import rate_limit_key
 
 log = structlog.get_logger()
 
@@ -96,14 +99,26 @@ class FileListResponse(ResponseModel):
 
 
 class FilesAPI:
-    """is_direct: whether downloads are redirected to signed URLs of the store."""
+    """Files over HTTP. A caller is a person, an app, or the address that sends a signed URL.
+
+    is_direct: whether downloads are redirected to signed URLs of the store.
+    """
 
     def __init__(
-        self, *, service: FileService, store: FileStore, urls: FileURLs, is_direct: bool
+        self,
+        *,
+        service: FileService,
+        store: FileStore,
+        urls: FileURLs,
+        reads: ReadLimits,
+        addresses: ClientAddresses,
+        is_direct: bool,
     ) -> None:
         self._service = service
         self._store = store
         self._urls = urls
+        self._reads = reads
+        self._addresses = addresses
         self._is_direct = is_direct
 
     async def upload(self, http: web.Request, holder: Holder) -> UploadedFileResponse:
@@ -114,31 +129,41 @@ class FilesAPI:
     async def download(
         self, http: web.Request, holder: Holder | None, query: FileURLQuery, file_id: str
     ) -> web.StreamResponse:
-        if holder is not None:
-            file = await self._service.get(holder, file_id)
-        else:
+        if holder is None:
             self._urls.check(file_id, query.t or "", query.e or "0")
-            file = await self._service.find(file_id)
-        if self._is_direct:
-            url = await self._store.sign_url(file.key, seconds=URL_TTL)
+        caller = rate_limit_key(self._addresses.of(http)) if holder is None else holder.key
+        async with self._reads.reading(caller):
+            file = await self._find(holder, file_id)
+            url = await self._store.sign_url(file.key, seconds=URL_TTL) if self._is_direct else None
+        if url is not None:
             headers = {hdrs.LOCATION: url, hdrs.CACHE_CONTROL: "no-store"}
             return web.Response(status=302, headers=headers)
-        return await self._send(http, file)
+        return await self._send(http, file, caller)
 
     async def describe(self, http: web.Request, holder: Holder, file_id: str) -> FileResponse:
-        return self._view(await self._service.get(holder, file_id))
+        async with self._reads.reading(holder.key):
+            file = await self._service.get(holder, file_id)
+        return self._view(file)
 
     async def delete(self, http: web.Request, holder: Holder, file_id: str) -> None:
-        await self._service.delete(holder, file_id)
+        async with self._reads.reading(holder.key):
+            await self._service.delete(holder, file_id)
 
     async def list(self, app: App, query: FileListQuery) -> FileListResponse:
-        files = await self._service.list(app, query.openid, query.after or "")
+        async with self._reads.reading(app.key):
+            files = await self._service.list(app, query.openid, query.after or "")
         response: FileListResponse = {"files": [self._view(file) for file in files]}
         if len(files) == PAGE:
             response["next"] = files[-1].id
         return response
 
-    async def _send(self, http: web.Request, file: StoredFile) -> web.StreamResponse:
+    async def _find(self, holder: Holder | None, file_id: str) -> StoredFile:
+        """Return the file of a signed URL, or one that the holder may read."""
+        if holder is None:
+            return await self._service.find(file_id)
+        return await self._service.get(holder, file_id)
+
+    async def _send(self, http: web.Request, file: StoredFile, caller: str) -> web.StreamResponse:
         headers = _headers(file)
         if is_not_modified(http, file.sha256):
             return web.Response(status=304, headers=headers)
@@ -151,20 +176,25 @@ class FilesAPI:
             response.headers[hdrs.CONTENT_RANGE] = f"bytes {start}-{end - 1}/{file.size}"
         if http.method != hdrs.METH_HEAD:  # aiohttp would send the bytes after the headers
             began = perf_counter()
-            await self._stream(http, response, file, ByteRange(start, end))
+            chunks = self._reads.each(caller, self._store.read(file.key, start, end))
+            await self._stream(http, response, file, chunks)
             SECONDS.labels(DOWNLOAD).observe(perf_counter() - began)
         return response
 
     async def _stream(
-        self, http: web.Request, response: web.StreamResponse, file: StoredFile, part: ByteRange
+        self,
+        http: web.Request,
+        response: web.StreamResponse,
+        file: StoredFile,
+        chunks: AsyncIterator[bytes],
     ) -> None:
-        """Send the part. The headers wait for its first bytes, so that errors can be sent.
+        """Send the chunks. The headers wait for the first one, so that errors can be sent.
 
         Afterwards, an error closes the connection: the client sees that the file is incomplete.
         """
         counter = BYTES.labels(file.owner.app.partition("~")[0], DOWNLOAD)
         try:
-            async for chunk in self._store.read(file.key, part.start, part.end):
+            async for chunk in chunks:
                 async with asyncio.timeout(WRITE_TIMEOUT):
                     if not response.prepared:
                         await response.prepare(http)

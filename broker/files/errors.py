@@ -52,6 +52,10 @@ class UploadsBusy(Unavailable):
     description = "the broker receives as many files as it can; try again"
 
 
+class DownloadsBusy(Unavailable):
+    description = "too many files are being read; try again"
+
+
 class FilesUnavailable(Unavailable):
     """The file store cannot be used. `reason` is logged and never sent to clients."""
 

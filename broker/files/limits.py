@@ -1,4 +1,4 @@
-"""Limits of uploads. Counters are local to this process."""
+"""Limits of uploads and downloads. Counters are local to this process."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 
-from broker.files.errors import TooManyUploads, UploadsBusy
+from broker.files.errors import DownloadsBusy, TooManyUploads, UploadsBusy
+from broker.infrastructure.fair_queue import FairQueue
 from broker.infrastructure.rate_limit import RateLimit
 
 HOUR = 3_600.0
@@ -22,6 +23,13 @@ SAFE_SECONDS = 10.0
 """Seconds after which an upload ends if another one has no place."""
 
 RETRY_DELAY = 2
+
+READS_MAX, READS_SHARE = 32, 4
+"""Concurrent reads and deletions of this process, and those of one caller. Pictures of codes have
+the same limits."""
+
+READ_TIMEOUT = 10.0
+"""Seconds that a read may wait for its turn."""
 
 
 class UploadLimits:
@@ -87,3 +95,31 @@ class UploadLimits:
         finally:
             self._running.subtract(shares.keys())
             self._running += Counter()  # drops keys without uploads
+
+
+class ReadLimits:
+    """Limits how many requests use the database and the file store at a time.
+
+    A turn ends before the client gets the data. Otherwise a few slow clients would hold all turns.
+    """
+
+    def __init__(self) -> None:
+        self._turns = FairQueue(share=READS_SHARE, total=READS_MAX, wait=READ_TIMEOUT)
+
+    @asynccontextmanager
+    async def reading(self, caller: str) -> AsyncIterator[None]:
+        """Wait for a turn of `caller`. Raises DownloadsBusy after `READ_TIMEOUT`."""
+        try:
+            async with self._turns.turn(caller):
+                yield
+        except TimeoutError:
+            raise DownloadsBusy from None
+
+    async def each(self, caller: str, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """Yield the chunks. Each is read in a turn of `caller`."""
+        while True:
+            async with self.reading(caller):
+                chunk = await anext(chunks, None)
+            if chunk is None:
+                return
+            yield chunk

@@ -11,12 +11,13 @@ from broker.files.api import ENDPOINTS, FilesAPI
 from broker.files.authentication import HOLDER, URL_OR_HOLDER, HolderAuthenticator
 from broker.files.clamd import ClamdScanner
 from broker.files.jobs import FileCleaner
-from broker.files.limits import UploadLimits
+from broker.files.limits import ReadLimits, UploadLimits
 from broker.files.offers import FileOffers
 from broker.files.ports import FileCleanup, FileQuota, FileRecords, FileStore
 from broker.files.service import FileLimits, FileService
 from broker.files.settings import FileSettings
 from broker.files.urls import FileURLs
+from broker.infrastructure.api.client_address import ClientAddresses
 from broker.infrastructure.api.endpoint import Route, bind_endpoints
 from broker.infrastructure.api.mounted import Mounted, Resource
 from broker.infrastructure.background import BackgroundTask
@@ -65,6 +66,8 @@ class FilesContext(Protocol):
     def file_cleanup(self) -> FileCleanup: ...
     @property
     def files_url(self) -> str: ...
+    @property
+    def addresses(self) -> ClientAddresses: ...
 
 
 def mount(context: FilesContext) -> Mounted:
@@ -118,6 +121,8 @@ def _routes(context: FilesContext, service: FileService, store: FileStore) -> Se
         service=service,
         store=store,
         urls=FileURLs(base=context.files_url, secret_box=context.secret_box, clock=context.clock),
+        reads=ReadLimits(),
+        addresses=context.addresses,
         is_direct=context.settings[FileSettings].files_direct,
     )
     authenticators = {

@@ -66,6 +66,11 @@ class Holder(NamedTuple):
     find_subject: Callable[[], Awaitable[str | None]]
     check: Callable[[], Awaitable[object]]
 
+    @property
+    def key(self) -> str:
+        """The caller whose reads are limited together."""
+        return self.app.key if self.owner is None else self.owner.person
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileLimits:

@@ -6,17 +6,20 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
 from aiohttp import web
 
+from broker.blobs.files import ObjectFileStore
 from broker.errors import InvalidRequest
-from broker.files.limits import UPLOADS_MAX
+from broker.files.limits import READS_SHARE, UPLOADS_MAX
 from broker.files.multipart import MultipartUpload
 from broker.infrastructure.runtime.server import Site as Server
 from broker.infrastructure.runtime.server import serve_sites
+from broker.records.files import SqlFileRecords
 from tests.support.app_admin import TOKEN
 from tests.support.builders import RunningBroker, StartBroker
 from tests.support.clients import Answer, PhoneClient
@@ -322,3 +325,82 @@ async def test_page_of_an_unknown_site_cannot_upload(site: Site) -> None:
     refused = await upload(site.http, {**site.phone, "Origin": "https://evil.example"})
 
     assert (refused.status, refused.body["error"]) == (401, "invalid_client")
+
+
+class Gate:
+    """Holds reads while it is closed, and counts those that wait."""
+
+    def __init__(self) -> None:
+        self.is_open = asyncio.Event()
+        self.is_open.set()
+        self.waiting = self.waiting_max = 0
+
+    async def pass_through(self) -> None:
+        self.waiting += 1
+        self.waiting_max = max(self.waiting, self.waiting_max)
+        await self.is_open.wait()
+        self.waiting -= 1
+
+
+@pytest.fixture
+def database_gate(monkeypatch: pytest.MonkeyPatch) -> Gate:
+    gate, get = Gate(), SqlFileRecords.get
+
+    async def wait_and_get(*args: Any, **fields: Any) -> object:
+        await gate.pass_through()
+        return await get(*args, **fields)
+
+    monkeypatch.setattr(SqlFileRecords, "get", wait_and_get)
+    return gate
+
+
+@pytest.fixture
+def store_gate(monkeypatch: pytest.MonkeyPatch) -> Gate:
+    gate, read = Gate(), ObjectFileStore.read
+
+    async def wait_and_read(*args: Any) -> AsyncIterator[bytes]:
+        await gate.pass_through()
+        async for chunk in read(*args):
+            yield chunk
+
+    monkeypatch.setattr(ObjectFileStore, "read", wait_and_read)
+    return gate
+
+
+async def statuses_of_flood(site: Site, gate: Gate, path: str, **headers: str) -> list[int]:
+    """Request `path` many times, and then the file once as another caller."""
+    file_id = urlsplit(path).path.split("/")[2]
+    gate.is_open.clear()
+    flood = [
+        asyncio.create_task(download(site.http, path, **headers)) for _ in range(5 * READS_SHARE)
+    ]
+    await eventually(lambda: gate.waiting == READS_SHARE)
+    async with PhoneClient(site.broker.url) as phone:
+        other = download(site.http, f"/files/{file_id}", **session_headers(phone))
+        tasks = [*flood, asyncio.create_task(other)]
+        await eventually(lambda: gate.waiting == READS_SHARE + 1)
+        gate.is_open.set()
+        return [status for status, _, _ in await asyncio.gather(*tasks)]
+
+
+@pytest.mark.parametrize("name", ["database_gate", "store_gate"])
+async def test_downloads_of_one_address_have_a_share(
+    site: Site, request: pytest.FixtureRequest, name: str
+) -> None:
+    gate: Gate = request.getfixturevalue(name)
+    url = (await site.upload(file_form())).body["url"].removeprefix(site.broker.url)
+
+    statuses = await statuses_of_flood(site, gate, url)
+
+    assert set(statuses) == {200}
+    assert gate.waiting_max == READS_SHARE + 1
+
+
+async def test_descriptions_for_one_person_have_a_share(site: Site, database_gate: Gate) -> None:
+    async with PhoneClient(site.broker.url, "bob") as bob:
+        path = f"/files/{(await site.upload(file_form())).body['file_id']}/meta"
+
+        statuses = await statuses_of_flood(site, database_gate, path, **session_headers(bob))
+
+    assert set(statuses) == {404, 200}
+    assert database_gate.waiting_max == READS_SHARE + 1

@@ -1,14 +1,20 @@
-"""Limits of features: failed attempts, logins and draining."""
+"""Limits of features: failed attempts, logins, draining and reads of files."""
 
 from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
 
 import pytest
 
 from broker.errors import BrokerError, InvalidRequest, RateLimited
+from broker.files.errors import DownloadsBusy
+from broker.files.limits import READ_TIMEOUT, READS_SHARE, ReadLimits
 from broker.infrastructure.api.rate_limit import RateLimiter
 from broker.infrastructure.runtime.drain import DrainGate, InstanceDraining
 from broker.login.errors import PolledTooFast, UnknownLogin
 from broker.login.limits import LoginLimits
+from tests.support.loop_clock import LoopClock
 
 
 def fail(limiter: RateLimiter, key: str, error: BrokerError) -> type[BrokerError]:
@@ -67,3 +73,35 @@ def test_second_poll_within_the_interval_is_refused() -> None:
 
     with pytest.raises(PolledTooFast):
         limits.count_poll("login")
+
+
+async def endless() -> AsyncIterator[bytes]:
+    while True:
+        yield b"x"
+
+
+async def test_client_that_receives_slowly_holds_no_turn() -> None:
+    limits = ReadLimits()
+    downloads = [limits.each("alice", endless()) for _ in range(READS_SHARE)]
+    for download in downloads:
+        await anext(download)
+
+    async with limits.reading("alice"):
+        pass
+
+
+async def test_caller_without_a_turn_in_time_is_refused(still_clock: LoopClock) -> None:
+    limits = ReadLimits()
+
+    async def read() -> None:
+        async with limits.reading("alice"):
+            await asyncio.Event().wait()
+
+    reads = [asyncio.create_task(read()) for _ in range(READS_SHARE + 1)]
+    await asyncio.sleep(0)
+    await still_clock.move(READ_TIMEOUT)
+
+    with pytest.raises(DownloadsBusy):
+        await reads.pop()
+    for one in reads:
+        one.cancel()
