@@ -113,7 +113,7 @@ async def test_mini_program_suite_passes(
         assert (await admin.ask("POST", "/apps", fields)).status == 201
     await admin.http.close()
     invitation = await new_invitation(start_broker) if suite == "pages" else ""
-    brief = await start_broker(directory, login_lifetime=8, **public)
+    brief = await start_broker(directory, login_lifetime=1, **public)
     strict = await start_broker(directory, misses_per_minute=2, **public)
     urls = {"BROKER": broker.url, "BRIEF_BROKER": brief.url, "STRICT_BROKER": strict.url}
     brokers = {name: f"{url}{path}" for name, url in urls.items()}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 
 import pytest
 
@@ -237,3 +238,69 @@ def test_length_rule_reports_long_functions(lines: int, is_allowed: bool) -> Non
     source = "async def build():\n" + "    step()\n" * (lines - 1)
 
     assert (long_functions(outline(source).functions) == []) is is_allowed
+
+
+SCRIPT_SUFFIXES = frozenset({".cjs", ".html", ".js", ".mjs", ".ts", ".tsx", ".vue"})
+
+SCRIPT_EXCEPTIONS: Mapping[str, str] = {
+    "clients/miniprogram/elements.js": "the shared helper that waits",
+}
+"""Test files in JavaScript that may wait for a fixed time, and why."""
+
+SCRIPT_SLEEP = re.compile(
+    r"""
+    (?<!function\ )\bsleep\((?!0\))
+    | \bwaitForTimeout\(
+    | \bawait\s+setTimeout\((?!0\))  # of node:timers/promises
+    | \bsetTimeout\(\s*
+        (?!reject\b)(?: \w+ | \(\)\s*=>\s*\{?\s*(?!reject\b)\w+\(\);?\s*\}? )\s*
+        ,(?!\s*0\b)
+    """,
+    re.VERBOSE,
+)
+"""A wait for a fixed time. A timeout that rejects is a limit, and one of 0 waits for no time."""
+
+
+def scripts(folder: Path) -> Iterator[Path]:
+    """The JavaScript files below `folder`, without installed packages."""
+    for path in sorted(folder.iterdir()):
+        if path.is_dir() and path.name != "node_modules":
+            yield from scripts(path)
+        elif path.suffix in SCRIPT_SUFFIXES:
+            yield path
+
+
+def script_sleeps(source: str) -> list[int]:
+    """The numbers of the lines that wait for a fixed time."""
+    return [source.count("\n", 0, found.start()) + 1 for found in SCRIPT_SLEEP.finditer(source)]
+
+
+def test_scripts_wait_for_no_fixed_time() -> None:
+    files = {str(path.relative_to(TESTS)): path for path in scripts(TESTS)}
+    problems = {name: script_sleeps(path.read_text()) for name, path in files.items()}
+
+    sleeping = {name: lines for name, lines in problems.items() if lines}
+
+    assert sleeping.keys() == SCRIPT_EXCEPTIONS.keys(), sleeping
+
+
+@pytest.mark.parametrize(
+    ("line", "is_allowed"),
+    [
+        ("await sleep(450);", False),
+        ("await sleep(delay);", False),
+        ("await page.waitForTimeout(300);", False),
+        ("await setTimeout(100);", False),
+        ("await new Promise((resolve) => setTimeout(resolve, 450));", False),
+        ("await new Promise((done) => setTimeout(() => done(), DELAY_MS));", False),
+        ("await new Promise((done) => { setTimeout(\n  () => { done(); },\n  450); });", False),
+        ("await sleep(0);", True),
+        ("function sleep(milliseconds) {", True),
+        ("setTimeout(success, 0, answer);", True),
+        ("setTimeout(reject, 30_000);", True),
+        ('setTimeout(() => reject(new Error("no event")), 30_000);', True),
+        ("pass(3);", True),
+    ],
+)
+def test_script_rule_reports_waits_for_fixed_times(line: str, is_allowed: bool) -> None:
+    assert (script_sleeps(line) == []) is is_allowed

@@ -6,7 +6,7 @@
 "use strict";
 
 const { PretendPhone, call } = require("./pretend-phone");
-const { closeAll, config, load, open, shown, sleep, tap } = require("./simulator");
+const { closeAll, config, eventually, load, open, shown, tap } = require("./simulator");
 
 const ROOT = "../../../mp_stub/miniprogram/scan-login";
 const { Chat } = require(`${ROOT}/chat`);
@@ -47,14 +47,6 @@ async function peer(name) {
   chat.join(room);
   await eventually(() => room.isJoined);
   return { chat, room };
-}
-
-async function eventually(condition) {
-  const end = Date.now() + 30_000;
-  while (!condition()) {
-    if (Date.now() > end) throw new Error(`expected ${condition}`);
-    await sleep(20);
-  }
 }
 
 async function joined() {

@@ -3,6 +3,8 @@
 
 const { sleep } = require("miniprogram-simulate");
 
+const WAIT_MS = 30_000;
+
 // Tap the button with this id, or the first one with this class.
 async function tap(page, name) {
   const button = page.querySelector(`#${name}`) || page.querySelector(`.${name}`);
@@ -17,13 +19,19 @@ function textOf(page, id) {
   return node ? node.dom.textContent : null;
 }
 
-async function shown(page, expected, seconds = 30) {
-  const end = Date.now() + seconds * 1000;
+// Wait until the page has a text, or until a function of its text returns true.
+async function shown(page, expected) {
   const fits = (text) => (typeof expected === "string" ? text.includes(expected) : expected(text));
-  while (!fits(page.dom.textContent)) {
-    if (Date.now() > end) throw new Error(`expected ${expected} in ${page.dom.textContent}`);
+  await eventually(() => fits(page.dom.textContent), () => `${expected} in ${page.dom.textContent}`);
+}
+
+// Wait until the condition holds; it may be asynchronous. describe(): the condition in words.
+async function eventually(condition, describe = () => condition) {
+  const end = performance.now() + WAIT_MS; // Date may be the clock of a test
+  while (!(await condition())) {
+    if (performance.now() > end) throw new Error(`expected ${describe()}`);
     await sleep(20);
   }
 }
 
-module.exports = { shown, sleep, tap, textOf };
+module.exports = { eventually, shown, tap, textOf };

@@ -2,14 +2,18 @@
 "use strict";
 
 const { Browser } = require("./browser");
+const { pass, passDoubleTap, stopClock } = require("./clock");
 const { PretendPhone } = require("./pretend-phone");
-const { closeAll, config, scan, scanned, shown, sleep, tap, textOf } = require("./simulator");
+const { closeAll, config, scan, scanned, shown, tap, textOf } = require("./simulator");
 
 const { BROKER, PAGE_SCENE } = process.env;
+const DIGITS_LIFETIME = 60; // seconds
+const WATCH_INTERVAL = 3; // seconds; the page asks every 2, at its next tick
 
 let phone;
 
 beforeEach(() => {
+  stopClock();
   Object.assign(config, { broker: BROKER, proof: null });
   jest.spyOn(console, "warn").mockImplementation(() => {});
   phone = new PretendPhone("alice");
@@ -26,7 +30,7 @@ async function begin(app) {
 test("the number in the browser is one of three choices of equal weight", async () => {
   const browser = await begin("number");
   const page = await scan(browser.scene);
-  await sleep(450);
+  passDoubleTap();
   const { match } = await browser.ask();
   const choices = page.querySelectorAll(".button").map(({ dom }) => dom);
   expect(choices.length).toBe(4);
@@ -58,53 +62,64 @@ describe("digits", () => {
     expect(textOf(page, "digits")).toMatch(/^\d{4}$/);
   });
 
-  afterEach(() => jest.restoreAllMocks());
-
   const type = () => browser.ask({ match: textOf(page, "digits") });
   const typeWrong = () => browser.ask({ match: textOf(page, "digits") === "0000" ? "0001" : "0000" });
   const confirms = () => phone.calls("request").filter(({ url }) => url.endsWith("/confirm")).length;
-  const wait = (seconds) => {
-    const { now } = Date;
-    jest.spyOn(Date, "now").mockImplementation(() => now() + seconds * 1000);
-  };
+
+  const answered = () => shown(page, () => !page.instance.isWatching);
+
+  // Let the page ask for the outcome, and wait for the answer.
+  async function watch() {
+    pass(WATCH_INTERVAL);
+    await answered();
+  }
 
   test("the view ends when the browser has sent the digits", async () => {
     expect((await type()).access_token).toBeTruthy();
 
-    await shown(page, "Confirmed");
+    await watch();
+
+    expect(textOf(page, "title")).toBe("Confirmed");
     expect(textOf(page, "report")).toBe("That was not me");
   });
 
   test("the view stays until the browser has sent the digits", async () => {
     const before = confirms();
 
-    await shown(page, () => confirms() >= before + 2); // the first has an answer
+    await watch();
+    await watch();
+
+    expect(confirms()).toBe(before + 2);
     expect(textOf(page, "title")).toBe("Type these digits in the browser");
   });
 
   test("wrong digits are reported", async () => {
     for (let tries = 3; tries > 0; tries -= 1) await typeWrong();
 
-    await shown(page, "The digits in the browser were wrong");
+    await watch();
+
+    expect(page.dom.textContent).toContain("The digits in the browser were wrong");
   });
 
   test("a loss of the network does not end the view", async () => {
     phone.isOnline = false;
-    const before = phone.calls("request").length;
-    await shown(page, () => phone.calls("request").length >= before + 3);
+    await watch();
+    expect(textOf(page, "title")).toBe("Type these digits in the browser");
 
     phone.isOnline = true;
     await type();
+    await watch();
 
-    await shown(page, "Confirmed");
+    expect(textOf(page, "title")).toBe("Confirmed");
   });
 
   test("a view that was in the background has the outcome", async () => {
     page.triggerPageLifeTime("hide");
     await type();
-    wait(90);
+    pass(DIGITS_LIFETIME + 30);
 
     page.triggerPageLifeTime("show");
+    pass(1);
 
     await shown(page, "Confirmed");
   });
@@ -112,7 +127,7 @@ describe("digits", () => {
   test("the digits expire without a network", async () => {
     phone.isOnline = false;
 
-    wait(61);
+    pass(DIGITS_LIFETIME + 1);
 
     await shown(page, "The digits have expired");
   });
@@ -124,6 +139,7 @@ describe("digits", () => {
         phone.wx.request = request;
         resolve(asked);
       };
+      pass(WATCH_INTERVAL);
     });
     await tap(page, "deny");
     await shown(page, "Denied");
@@ -131,13 +147,13 @@ describe("digits", () => {
     const answer = await new Promise((success) => { request({ ...late, success }); });
     expect(answer.data.error).toBe("access_denied");
     late.success(answer);
-    await sleep(0);
+    await answered();
 
     expect(textOf(page, "title")).toBe("Denied");
   });
 
   test("a login can be denied instead", async () => {
-    await sleep(450);
+    passDoubleTap();
 
     await tap(page, "deny");
 

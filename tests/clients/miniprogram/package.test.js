@@ -7,7 +7,8 @@
 
 const simulate = require("miniprogram-simulate");
 const { Browser } = require("./browser");
-const { shown, sleep, tap } = require("./elements");
+const { passDoubleTap, stopClock } = require("./clock");
+const { shown, tap } = require("./elements");
 const { PretendPhone } = require("./pretend-phone");
 
 const { BROKER, PROGRAM } = process.env;
@@ -22,6 +23,7 @@ global.App = (app) => { options = app; };
 
 beforeEach(() => {
   jest.resetModules();
+  stopClock();
   jest.spyOn(console, "warn").mockImplementation(() => {});
   phone = new PretendPhone("alice");
   global.wx = phone.wx;
@@ -66,7 +68,7 @@ test("the component confirms a login", async () => {
   for (const fact of ["Chrome 126 on Windows", "127.0.0.1", "just now"]) {
     expect(login.dom.textContent).toContain(fact);
   }
-  await sleep(450);
+  passDoubleTap();
 
   await tap(login, "confirm");
 

@@ -127,7 +127,7 @@ async function call({ data = null, ...asked }) {
 }
 
 // data: text or bytes.
-function exchange({ url, method = "GET", header = {}, data: body = null, timeout = 5000 }) {
+function exchange({ url, method = "GET", header = {}, data: body = null, timeout = 60_000 }) {
   return new Promise((resolve, reject) => {
     const request = http.request(url, { method, headers: header, timeout }, (response) => {
       const parts = [];

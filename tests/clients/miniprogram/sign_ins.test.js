@@ -1,8 +1,9 @@
 // The list of sign-ins, and reports, in WeChat's simulator, against a running broker.
 "use strict";
 
+const { pass, passDoubleTap, stopClock } = require("./clock");
 const { PretendPhone, call } = require("./pretend-phone");
-const { SIGN_INS, closeAll, config, open, scanned, shown, sleep, tap } = require("./simulator");
+const { SIGN_INS, closeAll, config, open, scanned, shown, tap } = require("./simulator");
 
 const { BROKER, BROWSERS } = process.env;
 
@@ -11,6 +12,7 @@ let person;
 let phone;
 
 beforeEach(() => {
+  stopClock();
   Object.assign(config, { broker: BROKER, app: "default", proof: null });
   jest.spyOn(console, "warn").mockImplementation(() => {});
   become(`person-${people += 1}`);
@@ -34,7 +36,7 @@ const signIn = (fields) => ask("sign_in", { name: person, ...fields });
 async function listed(count) {
   const page = open(SIGN_INS);
   await shown(page, () => items(page).length === count);
-  await sleep(450); // the delay for a double tap
+  passDoubleTap();
   return page;
 }
 
@@ -201,6 +203,7 @@ describe("failures", () => {
     await tap(page, "again");
     expect(requests("GET")).toHaveLength(1);
 
+    pass(3); // one more than the delay: the page counts whole seconds
     await shown(page, (text) => !text.includes("Try again in"));
     await tap(page, "again");
     expect(requests("GET")).toHaveLength(2);
@@ -214,7 +217,6 @@ describe("report", () => {
     await tap(page, "confirm");
     await shown(page, "Confirmed");
     expect(await ask("finish", { scene })).toEqual({ status: 303 });
-    await sleep(450);
     await listed(1);
 
     await tap(page, "report");

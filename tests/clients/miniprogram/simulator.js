@@ -3,7 +3,8 @@
 
 const path = require("node:path");
 const simulate = require("miniprogram-simulate");
-const { shown, sleep, tap, textOf } = require("./elements");
+const { passDoubleTap } = require("./clock");
+const { eventually, shown, tap, textOf } = require("./elements");
 
 const ROOT = path.resolve(__dirname, "../../../mp_stub/miniprogram");
 const config = require(`${ROOT}/config`);
@@ -52,10 +53,10 @@ async function scan(scene) {
 async function scanned(browser) {
   const page = await scan(browser.scene);
   expect(page.querySelector("#confirm")).toBeTruthy();
-  await sleep(450);
+  passDoubleTap();
   return page;
 }
 
 module.exports = {
-  ACCOUNT, HOME, LOGIN, REGISTER, SIGN_INS, closeAll, config, load, open, scan, scanned, shown, sleep, tap, textOf,
+  ACCOUNT, HOME, LOGIN, REGISTER, SIGN_INS, closeAll, config, eventually, load, open, scan, scanned, shown, tap, textOf,
 };
