@@ -44,7 +44,9 @@ class OIDCRoutes:
             user = await self._client.finish(dict(request.query), browser)
         except SignInFailed as error:
             log.warning("sign-in failed: error=%s", error)
-            return self._pages.render(request, "login_oidc", {"problem": str(error)})
+            is_cancelled = request.query.get("error") == "access_denied"
+            problem = "oidc_cancelled" if is_cancelled else "oidc_failed"
+            return self._pages.render(request, "login_oidc", problem=problem)
         response = web.Response(status=303, headers={"Location": "/account"})
         self._visitors.open_session(
             request, response, Session(user.claims, ends_at(), user.id_token)

@@ -48,17 +48,18 @@ class PageTemplates:
         values: dict[str, str] | None = None,
         *,
         fragments: dict[str, str] | None = None,
+        problem: str = "",
         kind: str = "failed",
         status: int = 200,
     ) -> web.Response:
         """Return a page.
 
-        fragments: parts that are HTML already. kind: of an error.
+        fragments: parts that are HTML already. problem: the name of a text. kind: of an error.
         """
         language = choose_language(request)
         texts = {"lang": LANGUAGES[language], **self._texts[language]}
         texts["title"] = texts[f"{page.removesuffix('_oidc')}_title"]
-        texts["problem"] = ""
+        texts["problem"] = texts[problem] if problem else ""
         texts |= {name: texts[f"{kind}_{name[6:]}"] for name in ("error_heading", "error_sentence")}
         fields = {k: html.escape(v) for k, v in {**texts, **self._values, **(values or {})}.items()}
         fields |= fragments or {}

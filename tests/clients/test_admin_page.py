@@ -346,7 +346,9 @@ async def test_failed_unblock_is_reported(chromium: Browser, start_broker: Start
         await operator.press("Unblock")
 
         problem = operator.page.get_by_role("alert").first
-        await expect(problem).to_contain_text("no user has this id", timeout=WAIT_MS)
+        await expect(problem).to_contain_text(
+            "The request failed: no user has this id", timeout=WAIT_MS
+        )
         assert operator.complaints == []
 
 

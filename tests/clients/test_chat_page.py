@@ -184,6 +184,22 @@ async def test_moderator_mutes_and_removes(chromium: Browser, start_broker: Star
         await expect(texts(mod)).to_have_count(0)
 
 
+async def test_refused_message_is_explained_in_chinese(
+    chromium: Browser, start_broker: StartBroker
+) -> None:
+    async with chat_stage(start_broker) as stage:
+        alice = await chat_page(chromium, stage, "alice", locale="zh-CN")
+        written: list[str] = []
+        alice.on("console", lambda line: written.append(line.text))
+
+        await alice.locator("#text").evaluate("field => field.removeAttribute('maxlength')")
+        await say(alice, "x" * 4_001)
+
+        await expect(alice.locator(".pending .failure")).to_have_text("发送失败：出现错误")
+        [line] = [text for text in written if text.startswith("chat: ")]
+        assert line.startswith("chat: invalid_request: text: ")
+
+
 async def test_markup_is_shown_as_text(chromium: Browser, start_broker: StartBroker) -> None:
     """The name is from the directory; the person types nickname and message."""
     async with (

@@ -88,7 +88,8 @@ function drawStatus() {
 
 function problemText() {
   if (chat.status === "ended") {
-    return chat.problem.error === "access_denied" ? words.refused(explain(chat.problem)) : words.ended;
+    const why = explain(chat.problem);
+    return chat.problem.error === "access_denied" ? words.refused(why) : words.ended;
   }
   if (chat.status !== "online") return chat.me ? words.offline : words.connecting;
   const { problem } = current;

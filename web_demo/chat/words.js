@@ -96,22 +96,33 @@ const WORDS = {
 export const language = document.documentElement.lang.startsWith("zh") ? "zh" : "en";
 export const words = WORDS[language];
 
-// The texts of error words. Other errors show the broker's description.
+// The texts of error words, and of all others.
 const ERRORS = {
   en: {
     rate_limited: "too many messages; wait a moment",
     temporarily_unavailable: "the chat is temporarily unavailable",
     unreachable: "no connection",
     access_denied: "you are not allowed to do this",
+    other: "something went wrong",
   },
   zh: {
     rate_limited: "消息太多，请稍候",
     temporarily_unavailable: "聊天室暂时不可用",
     unreachable: "没有连接",
     access_denied: "没有权限",
+    other: "出现错误",
   },
 };
 
-export function explain({ error, message, error_description }) {
-  return ERRORS[language][error] || message || error_description || error;
+const warned = new WeakSet(); // the page explains a problem each time it is drawn
+
+// The text of a problem for the person. Its description is for developers, and goes to the console.
+export function explain(problem) {
+  if (!warned.has(problem)) warn(problem);
+  warned.add(problem);
+  return ERRORS[language][problem.error] || ERRORS[language].other;
+}
+
+function warn({ error, error_description, message }) {
+  console.warn(`chat: ${[error, error_description || message].filter(Boolean).join(": ")}`);
 }

@@ -28,6 +28,7 @@ beforeEach(() => {
 
 afterEach(() => {
   closeAll();
+  jest.restoreAllMocks();
   for (const peer of peers) peer.close();
   peers = [];
 });
@@ -125,6 +126,21 @@ test("an own message can be deleted", async () => {
 
   await shown(page, "Message deleted");
   await eventually(() => room.messages[0]?.isDeleted);
+});
+
+test.each([
+  ["en", "The chat is not available."],
+  ["zh_CN", "聊天室不可用。"],
+])("a refused room is reported in %s, and its error in the console", async (language, sentence) => {
+  phone = new PretendPhone("phone", { language });
+  global.wx = phone.wx;
+  config.chatRoom = "not a room!";
+
+  const page = open(CHAT);
+  await shown(page, sentence);
+
+  expect(page.querySelector(".banner").dom.textContent).toBe(sentence);
+  expect(console.warn.mock.calls).toEqual([[expect.stringMatching(/^chat: invalid_request: ./)]]);
 });
 
 test("a conversation has an unread count", async () => {

@@ -85,7 +85,9 @@ async def test_end_on_the_phone_signs_out(example: Example) -> None:
     await eventually(is_signed_out)
 
 
-async def test_code_of_another_browser_is_refused(example: Example) -> None:
+async def test_code_of_another_browser_is_refused(
+    example: Example, caplog: pytest.LogCaptureFixture
+) -> None:
     """An attacker cannot sign a visitor in as the attacker (login CSRF)."""
     begun = await example.browser.open(f"{example.url}/oidc/sign-in")
     location = await example.browser.redirect_after_sign_in(begun.url, new_person())
@@ -93,7 +95,15 @@ async def test_code_of_another_browser_is_refused(example: Example) -> None:
     async with ScanBrowser(example.provider.issuer) as visitor:
         page = await visitor.open(location)
 
-    assert "began in another browser" in page.text
+    assert "The sign-in did not succeed" in page.text
+    assert "began in another browser" in caplog.text
+
+
+async def test_failed_sign_in_is_reported_in_chinese(example: Example) -> None:
+    page = await example.browser.open(f"{example.url}/oidc/callback?lang=zh&code=unknown")
+
+    assert "登录未成功" in page.text
+    assert "expired" not in page.text  # the description for developers
 
 
 async def test_cancelled_sign_in_shows_the_reason(example: Example) -> None:
@@ -101,7 +111,7 @@ async def test_cancelled_sign_in_shows_the_reason(example: Example) -> None:
 
     after = await example.browser.cancel(page)
 
-    assert "cancelled" in after.text
+    assert "The sign-in was cancelled" in after.text
 
 
 @pytest.mark.parametrize("token", ["", "x", "a.b.c"])

@@ -8,7 +8,7 @@ let token = "", isOpen = false, ended = () => {};
 
 class Failure extends Error {
   constructor(status, answer) {
-    super(answer.error_description ?? t("unreachable"));
+    super(answer.error_description ? t("request_failed", { reason: answer.error_description }) : t("unreachable"));
     this.status = status;
     this.word = answer.error ?? "";
   }

@@ -79,13 +79,19 @@ Page({
   banner() {
     const { status, problem, me } = this.chat;
     const { problem: refusal, mutedUntil } = this.current;
-    if (status === "ended") {
-      return say("chatEnded", { reason: problem.error_description || problem.message });
-    }
+    if (status === "ended") return this.explain(problem);
     if (status !== "online") return say(me ? "chatOffline" : "chatConnecting");
     if (refusal && (refusal.error === "kicked" || refusal.retry_after)) return say("chatRemoved");
-    if (refusal) return say("chatEnded", { reason: refusal.message || refusal.error });
+    if (refusal) return this.explain(refusal);
     return mutedUntil > Date.now() ? say("chatMuted") : "";
+  },
+
+  // The text of a problem for the person. Its description is for developers, and goes to the
+  // console once: the page draws often.
+  explain(problem) {
+    if (problem !== this.explained) warn(problem);
+    this.explained = problem;
+    return say("chatEnded");
   },
 
   typing() {
@@ -158,8 +164,12 @@ Page({
     try {
       await act;
     } catch (error) {
-      console.warn(`chat: ${error.error}: ${error.message}`);
+      warn(error);
       wx.showToast({ title: say("chatImpossible"), icon: "none" });
     }
   },
 });
+
+function warn({ error, error_description, message }) {
+  console.warn(`chat: ${[error, error_description || message].filter(Boolean).join(": ")}`);
+}
