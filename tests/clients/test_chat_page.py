@@ -9,7 +9,15 @@ from broker.identity.model import Identity, UserProfile
 from mp_stub.phone import Phone
 from tests.support.builders import FixedDirectory, StartBroker
 from tests.support.chat import chatting
-from tests.support.chat_page import chat_page, chat_stage, member, say, texts
+from tests.support.chat_page import (
+    UNAVAILABLE_ADMISSION,
+    chat_page,
+    chat_stage,
+    member,
+    open_chat,
+    say,
+    texts,
+)
 from tests.support.pages import (
     CHAT_ROOM,
     NARROW,
@@ -198,6 +206,17 @@ async def test_refused_message_is_explained_in_chinese(
         await expect(alice.locator(".pending .failure")).to_have_text("发送失败：出现错误")
         [line] = [text for text in written if text.startswith("chat: ")]
         assert line.startswith("chat: invalid_request: text: ")
+
+
+async def test_unavailable_admission_is_not_shown_as_removal(
+    chromium: Browser, start_broker: StartBroker
+) -> None:
+    async with chat_stage(start_broker, **UNAVAILABLE_ADMISSION) as stage:
+        alice = await open_chat(chromium, stage, "alice")
+
+        await expect(alice.locator("#status")).to_have_text(
+            "The chat is not available: the chat is temporarily unavailable"
+        )
 
 
 async def test_markup_is_shown_as_text(chromium: Browser, start_broker: StartBroker) -> None:

@@ -21,17 +21,20 @@ CHAT: dict[str, Any] = {
 }
 """The settings of a broker."""
 
+UNAVAILABLE_ADMISSION: dict[str, Any] = {"chat_rooms": "https://site.example/admit"}
+"""Settings of a broker that cannot ask who may join: it has no webhook secret."""
+
 
 @asynccontextmanager
 async def chat_stage(
     start_broker: StartBroker, register: FixedDirectory | None = None, **settings: Any
 ) -> AsyncIterator[Stage]:
-    async with staged(start_broker, register=register, **CHAT, **settings) as stage:
+    async with staged(start_broker, register=register, **CHAT | settings) as stage:
         yield stage
 
 
-async def chat_page(chromium: Browser, stage: Stage, name: str, **context: object) -> Page:
-    """Sign a new browser in, and open its chat."""
+async def open_chat(chromium: Browser, stage: Stage, name: str, **context: object) -> Page:
+    """Sign a new browser in, and open its chat. The broker may refuse it."""
     page = await open_page(chromium, "about:blank", **context)
     answer = await page.request.post(
         f"{stage.site}/session",
@@ -40,6 +43,12 @@ async def chat_page(chromium: Browser, stage: Stage, name: str, **context: objec
     )
     assert answer.ok
     await page.goto(f"{stage.site}/chat")
+    return page
+
+
+async def chat_page(chromium: Browser, stage: Stage, name: str, **context: object) -> Page:
+    """Sign a new browser in, open its chat, and wait until it has joined the room."""
+    page = await open_chat(chromium, stage, name, **context)
     await expect(member(page, name)).to_be_attached()
     return page
 

@@ -99,8 +99,13 @@ function problemText() {
 }
 
 function refusalText(problem) {
-  if (problem.error === "kicked" || problem.retry_after) return words.youAreKicked;
+  if (isRemoval(problem)) return words.youAreKicked;
   return problem.error === "room_closed" ? words.closed : words.refused(explain(problem));
+}
+
+// A moderator has removed the person, now or before the join.
+function isRemoval({ error, retry_after }) {
+  return error === "kicked" || (error === "access_denied" && Boolean(retry_after));
 }
 
 // hasReturned: the client has joined again, so new messages were missed.

@@ -12,7 +12,7 @@ const ROOT = "../../../mp_stub/miniprogram/scan-login";
 const { Chat } = require(`${ROOT}/chat`);
 const { Room } = require(`${ROOT}/chat_room`);
 const { openSocket } = require(`${ROOT}/socket`);
-const { BROKER } = process.env;
+const { BROKER, CLOSED_BROKER } = process.env;
 const CHAT = load("chat/chat");
 
 let phone;
@@ -141,6 +141,14 @@ test.each([
 
   expect(page.querySelector(".banner").dom.textContent).toBe(sentence);
   expect(console.warn.mock.calls).toEqual([[expect.stringMatching(/^chat: invalid_request: ./)]]);
+});
+
+test("an unavailable admission is not shown as a removal", async () => {
+  config.broker = CLOSED_BROKER;
+
+  const page = open(CHAT);
+
+  await shown(page, "The chat is not available.");
 });
 
 test("a conversation has an unread count", async () => {

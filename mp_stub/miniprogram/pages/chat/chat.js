@@ -81,7 +81,7 @@ Page({
     const { problem: refusal, mutedUntil } = this.current;
     if (status === "ended") return this.explain(problem);
     if (status !== "online") return say(me ? "chatOffline" : "chatConnecting");
-    if (refusal && (refusal.error === "kicked" || refusal.retry_after)) return say("chatRemoved");
+    if (refusal && isRemoval(refusal)) return say("chatRemoved");
     if (refusal) return this.explain(refusal);
     return mutedUntil > Date.now() ? say("chatMuted") : "";
   },
@@ -169,6 +169,11 @@ Page({
     }
   },
 });
+
+// A moderator has removed the person, now or before the join.
+function isRemoval({ error, retry_after }) {
+  return error === "kicked" || (error === "access_denied" && Boolean(retry_after));
+}
 
 function warn({ error, error_description, message }) {
   console.warn(`chat: ${[error, error_description || message].filter(Boolean).join(": ")}`);
