@@ -61,7 +61,6 @@ from broker.records.store import Records
 from broker.services import Services, build_services
 from broker.sessions.authentication import PhoneAuthenticator
 from broker.sessions.mount import mount as mount_sessions
-from broker.state import StateBackend
 from broker.tokens.mount import mount as mount_tokens
 from broker.tunnels.mount import mount as mount_tunnels
 from broker.users.mount import mount as mount_users
@@ -178,10 +177,8 @@ def _mount_notices(context: Context, features: Mounted) -> Mounted:
         instance=context.settings[ServerSettings].instance,
         handlers=features.notices,
     )
-    return Mounted(
-        tasks=[BackgroundTask(NOTICE_LISTENER, dispatcher.run)],
-        readiness=[dispatcher.unready_reason],
-    )
+    task = BackgroundTask(NOTICE_LISTENER, dispatcher.run)
+    return Mounted(tasks=[task], readiness=[task.unready_reason, dispatcher.unready_reason])
 
 
 def _mount_retries(retries: RetryWorker) -> Mounted:
@@ -256,7 +253,7 @@ def _build_lifecycle(
         close_sockets=socket_server.close,
         fields=fields,
     )
-    lifecycle.check(partial(_state_problem, backends.state))
+    lifecycle.check(backends.state.unready_reason)
     return lifecycle
 
 
@@ -265,13 +262,6 @@ async def _open_records(records: Records) -> None:
     await records.open()
     if records.was_created:
         log.info("database file created", url=records.location)
-
-
-def _state_problem(state: StateBackend) -> str | None:
-    if state.unavailable_reason() is not None:
-        return "state unavailable"
-    refusal = state.refusal()
-    return None if refusal is None else f"the state refuses writes: {refusal}"
 
 
 def _build_admin(settings: Settings, mounted: Mounted) -> web.Application:

@@ -31,6 +31,7 @@ class StateBackend:
     clock: Unix time in seconds, shared by all instances that use this state.
     open: connects. If that fails, it retries in the background.
     unavailable_reason: why no request can succeed now; None if the state is available.
+    unready_reason: why logins cannot work now; None if they can. It contains no host names.
     refusal: the error code with which the state refuses writes; None while it accepts them.
     evicts: returns whether the state may evict entries to free memory. Raises Unavailable.
     """
@@ -44,6 +45,7 @@ class StateBackend:
     clock: Clock
     open: Callable[[], Awaitable[None]]
     unavailable_reason: Callable[[], str | None]
+    unready_reason: Callable[[], str | None]
     close: Callable[[], Awaitable[None]]
     refusal: Callable[[], str | None]
     evicts: Callable[[], Awaitable[bool]]

@@ -34,6 +34,7 @@ from broker.login.lobby import Lobby
 from broker.pool.scheduler import PoolScheduler
 from broker.records.app_cache import AppCache
 from broker.records.audit_log import SqlAuditLog
+from broker.state.redis import StateConnections
 from tests.support.builders import RunningBroker, StartBroker
 from tests.support.clients import Refused
 from tests.support.logins import logs_in
@@ -187,28 +188,43 @@ def is_in(name: str) -> bool:
     return task is not None and task.get_name() == name
 
 
-@pytest.fixture(params=FAULTS, ids=lambda fault: f"{fault.task}-{fault.method}-{fault.engine}")
-async def fault(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Fault:
-    """Make the method fail twice in its task; later calls succeed."""
-    fault: Fault = request.param
+def break_method(
+    monkeypatch: pytest.MonkeyPatch, fault: Fault, is_broken: Callable[[], bool]
+) -> None:
+    """Make the method raise in its task while `is_broken()` holds."""
     method: Any = getattr(fault.owner, fault.method)
-    end = failures(fault.task) + 2
 
     async def fails(*arguments: Any, **named: Any) -> Any:
-        if is_in(fault.task) and failures(fault.task) < end:
+        if is_in(fault.task) and is_broken():
             raise RuntimeError
         return await method(*arguments, **named)
 
     monkeypatch.setattr(fault.owner, fault.method, fails)
+
+
+def name_of(fault: Fault) -> str:
+    return f"{fault.task}-{fault.method}-{fault.engine}"
+
+
+@pytest.fixture(params=FAULTS, ids=name_of)
+async def fault(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Fault:
+    """Make the method fail twice in its task; later calls succeed."""
+    fault: Fault = request.param
+    end = failures(fault.task) + 2
+    break_method(monkeypatch, fault, lambda: failures(fault.task) < end)
     return fault
 
 
-async def is_ready(broker: RunningBroker) -> bool:
+async def readiness(broker: RunningBroker) -> tuple[int, str]:
     async with (
         aiohttp.ClientSession(broker.url) as http,
         http.get("/health/ready") as response,
     ):
-        return response.status == 200
+        return response.status, (await response.json()).get("error_description", "")
+
+
+async def is_ready(broker: RunningBroker) -> bool:
+    return (await readiness(broker))[0] == 200
 
 
 async def test_logins_work_after_failed_task(
@@ -227,6 +243,49 @@ async def test_logins_work_after_failed_task(
     await eventually(lambda: is_ready(broker), within=LONG)
 
     assert await logs_in(broker.url)
+
+
+NEEDED = [
+    Fault("redis connection", Reconnector, "_sync_clock"),
+    Fault("redis connection", RedisCluster, "_sync_clock", engine="cluster"),
+    Fault("lobby poller", Lobby, "_reconcile"),
+    Fault("lobby expiry", Lobby, "expire_due"),
+    Fault("notice listener", NoticeDispatcher, "_listen"),
+]
+"""Failures of tasks without which the instance is not ready."""
+
+
+@pytest.mark.parametrize("fault", NEEDED, ids=name_of)
+async def test_unready_broker_names_task_that_is_down(
+    fault: Fault,
+    monkeypatch: pytest.MonkeyPatch,
+    engines: Engines,
+    start_broker: StartBroker,
+) -> None:
+    break_method(monkeypatch, fault, lambda: True)
+    for delay in ("MIN_RESTART_DELAY", "MAX_RESTART_DELAY"):
+        monkeypatch.setattr(background, delay, 3600.0)
+    broker = await start_broker(ready=False, state_url=engines.url(fault.engine))
+
+    async def names_task() -> bool:
+        return await readiness(broker) == (503, f"the task {fault.task} is not running")
+
+    await eventually(names_task, within=LONG)
+
+
+async def test_broker_without_replica_connection_is_not_ready(
+    monkeypatch: pytest.MonkeyPatch, engines: Engines, start_broker: StartBroker
+) -> None:
+    async def open_main(self: StateConnections) -> None:
+        await self.main.open()
+
+    monkeypatch.setattr(StateConnections, "open", open_main)
+    broker = await start_broker(ready=False, state_url=engines.url("redis"), replicas=1)
+
+    async def names_task() -> bool:
+        return await readiness(broker) == (503, "the task redis connection is not running")
+
+    await eventually(names_task, within=LONG)
 
 
 TASKS = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,14 @@ from broker.tokens.keys import KeyRings, SigningKeyFile
 from tests.support.builders import RunningBroker, StartBroker
 from tests.support.clients import PhoneClient, PythonBrowser
 from tests.support.logins import logs_in
-from tests.support.servers.redis import KEPT, RedisServer, cluster, redis_program, running
+from tests.support.servers.redis import (
+    KEPT,
+    START,
+    RedisServer,
+    cluster,
+    redis_program,
+    running,
+)
 from tests.support.waiting import eventually, opened
 
 LONG = 30.0
@@ -77,6 +85,10 @@ async def is_ready(broker: RunningBroker) -> bool:
 
 async def refuses_writes(broker: RunningBroker) -> bool:
     return (await readiness(broker))[1].startswith("the state refuses writes")
+
+
+async def has_old_probe(broker: RunningBroker) -> bool:
+    return await readiness(broker) == (503, "redis has not answered a recent probe")
 
 
 async def names_other_keys(broker: RunningBroker) -> bool:
@@ -147,6 +159,26 @@ async def test_broker_is_not_ready_while_redis_is_replica(
         assert await logs_in(broker.url)
     refusals = [item for item in lines if item["event"] == "redis refuses commands"]
     assert len(refusals) == 1
+
+
+@pytest.mark.parametrize("form", ["redis", "cluster"])
+async def test_broker_without_answers_of_redis_is_not_ready(
+    start_broker: StartBroker, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    """The connections stay open, and no timeout of a command notices that."""
+    for module in ("reconnector", "cluster", "urls"):
+        monkeypatch.setattr(f"broker.infrastructure.redis.{module}.REPLY_TIMEOUT", 3600.0)
+    with ExitStack() as stack:
+        url, nodes = START[form](stack)
+        broker = await start_broker(state_url=url)
+        for node in nodes:
+            node.pause()
+
+        await eventually(lambda: has_old_probe(broker), within=LONG)
+
+        for node in nodes:
+            node.resume()
+        await eventually(lambda: is_ready(broker), within=LONG)
 
 
 async def test_evicting_redis_is_logged_and_measured(

@@ -52,6 +52,11 @@ class Setup(NamedTuple):
                     return False
         return all([await logs_in(broker.url) for broker in self.brokers])
 
+    async def lacks_notices(self) -> bool:
+        """Return whether the first instance is not ready because of the bus."""
+        async with self.one.http.get("/health/ready") as response:
+            return "the bus delivers no notices" in await response.text()
+
     async def log_out(self, id_token: str) -> int:
         form = {"id_token_hint": id_token}
         return (await self.two.request("POST", "logout", data=form)).status
@@ -117,6 +122,12 @@ async def test_lost_bus_delays_pushes_and_nothing_else(setup: Setup, servers: Se
 
     assert (event, active) == ("login-scanned", {"active": False})
     await eventually(setup.pushes, within=LONG)
+
+
+async def test_broker_without_bus_is_not_ready(setup: Setup, servers: Servers) -> None:
+    servers.bus.kill()
+
+    await eventually(setup.lacks_notices, within=LONG)
 
 
 async def test_lost_state_is_reported_and_grants_end(setup: Setup, servers: Servers) -> None:

@@ -59,7 +59,13 @@ class Redis(Protocol):
         """Connect, and retry in the background until closed. Returns after the first attempt."""
 
     def unavailable_reason(self) -> str | None:
-        """Return why no command can succeed now; None if the server is available."""
+        """Return why no command can succeed now; None if the server is available.
+
+        The text of an error may contain host names.
+        """
+
+    def unready_reason(self) -> str | None:
+        """Return why logins cannot work now; None if they can. It contains no host names."""
 
     def refusal(self) -> str | None:
         """Return the error code with which writes are refused, such as OOM, or None."""

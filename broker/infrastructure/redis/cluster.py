@@ -25,6 +25,7 @@ from broker.infrastructure.redis.downtime import Downtime
 from broker.infrastructure.redis.health import (
     DOWNTIME_MIN,
     PING_INTERVAL,
+    Health,
     Probes,
     Refusals,
     redis_outage_log,
@@ -65,15 +66,17 @@ class RedisCluster:
         self._tried = asyncio.Event()
         self._probes = Probes()
         self._outage = redis_outage_log(name)
+        self._health = Health(self._task, self._outage, self._probes, self._refusals)
 
     async def open(self) -> None:
         self._task.start()
         await self._tried.wait()
 
     def unavailable_reason(self) -> str | None:
-        return (
-            self._outage.reason or self._task.unready_reason() or self._probes.unavailable_reason()
-        )
+        return self._health.unavailable_reason()
+
+    def unready_reason(self) -> str | None:
+        return self._health.unready_reason()
 
     def refusal(self) -> str | None:
         return self._refusals.writes_refused_by

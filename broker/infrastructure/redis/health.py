@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from typing import NamedTuple
 
 from broker.errors import Unavailable
+from broker.infrastructure.background import BackgroundTask
 from broker.infrastructure.observability.metrics import Gauge
 from broker.infrastructure.observability.outage import OutageLog
 from broker.infrastructure.redis.connection import REPLY_TIMEOUT, ErrorReply
@@ -82,6 +84,10 @@ class Refusals:
         elif time.monotonic() - self._refused_at >= REFUSAL_QUIET_TIME:
             self._outage.recovered()
 
+    def unready_reason(self) -> str | None:
+        code = self.writes_refused_by
+        return None if code is None else f"the state refuses writes: {code}"
+
     def _record(self, error: ErrorReply) -> None:
         self._refused_at = time.monotonic()
         self._outage.failed(str(error))
@@ -101,6 +107,31 @@ class Probes:
         if time.monotonic() - self._answered_at > PROBE_MAX_AGE:
             return "redis has not answered a recent probe"
         return None
+
+
+class Health(NamedTuple):
+    """The health of a server or a Cluster.
+
+    task: sends the probes.
+    """
+
+    task: BackgroundTask
+    outage: OutageLog
+    probes: Probes
+    refusals: Refusals
+
+    def unavailable_reason(self) -> str | None:
+        """Return why no command can succeed now, or None. It may contain host names."""
+        return self.outage.reason or self._stall_reason()
+
+    def unready_reason(self) -> str | None:
+        """Return why logins cannot work now, or None. It contains no host names."""
+        if self.outage.reason is not None:
+            return "state unavailable"
+        return self._stall_reason() or self.refusals.unready_reason()
+
+    def _stall_reason(self) -> str | None:
+        return self.task.unready_reason() or self.probes.unavailable_reason()
 
 
 def write_probe(key: str) -> tuple[CommandPart, ...]:

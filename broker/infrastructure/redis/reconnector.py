@@ -24,6 +24,7 @@ from broker.infrastructure.redis.health import (
     DOWNTIME_MIN,
     PING_INTERVAL,
     WRONG_SERVER_REPLIES,
+    Health,
     Probes,
     Refusals,
     redis_outage_log,
@@ -71,6 +72,7 @@ class Reconnector:
         self._tried = asyncio.Event()
         self._probes = Probes()
         self._outage = redis_outage_log(name)
+        self.health = Health(self._task, self._outage, self._probes, self.refusals)
 
     async def open(self) -> None:
         """Connect, and keep the connection alive in the background.
@@ -82,11 +84,6 @@ class Reconnector:
 
     async def close(self) -> None:
         await self._task.stop()
-
-    def unavailable_reason(self) -> str | None:
-        return (
-            self._outage.reason or self._task.unready_reason() or self._probes.unavailable_reason()
-        )
 
     async def call(self, *command: CommandPart) -> Reply:
         """Return the reply to a command.

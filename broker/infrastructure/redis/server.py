@@ -45,7 +45,10 @@ class RedisServer:
         await self._reconnector.open()
 
     def unavailable_reason(self) -> str | None:
-        return self._reconnector.unavailable_reason()
+        return self._reconnector.health.unavailable_reason()
+
+    def unready_reason(self) -> str | None:
+        return self._reconnector.health.unready_reason()
 
     def refusal(self) -> str | None:
         return self._refusals.writes_refused_by

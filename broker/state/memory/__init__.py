@@ -34,6 +34,7 @@ def open_state(url: str, clock: Clock | None, *, replicas: int, publishes: bool)
         clock=clock,
         open=_do_nothing,
         unavailable_reason=lambda: None,
+        unready_reason=lambda: None,
         close=_do_nothing,
         refusal=lambda: None,
         evicts=_never,

@@ -72,6 +72,10 @@ class StateConnections:
         reasons = (connection.unavailable_reason() for connection in self._used)
         return next(filter(None, reasons), None)
 
+    def unready_reason(self) -> str | None:
+        reasons = (connection.unready_reason() for connection in self._used)
+        return next(filter(None, reasons), None)
+
     async def evicts(self) -> bool:
         return any(server.evicts for server in await self.main.memory())
 
@@ -102,6 +106,7 @@ def open_state(url: str, clock: Clock | None, *, replicas: int, publishes: bool)
         clock=time,
         open=connections.open,
         unavailable_reason=connections.unavailable_reason,
+        unready_reason=connections.unready_reason,
         close=connections.close,
         refusal=redis.refusal,
         evicts=connections.evicts,
