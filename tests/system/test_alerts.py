@@ -89,6 +89,12 @@ CASES = [
         ONE,
     ),
     Case(
+        "ScanLoginStateLacksReplicas",
+        *gauge("scanlogin_state_lacks_replicas", 1, 0),
+        "Too few replicas hold the writes of Redis",
+        ONE,
+    ),
+    Case(
         "ScanLoginStateEvicts",
         *gauge("scanlogin_state_evicts", 1, 0),
         "Redis may delete logins and sessions to free memory",

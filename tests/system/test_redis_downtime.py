@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import pytest
 
 from broker.infrastructure.redis.downtime import Downtime
+from broker.login import lobby, rules
 from broker.state.redis import logins
 from tests.support.builders import Clock, StartBroker
 from tests.support.clients import PhoneClient, PythonBrowser
-from tests.support.servers.redis import KEPT, RedisServer, redis_program, running
+from tests.support.servers.redis import KEPT, REPLICA, RedisServer, redis_program, running
 from tests.support.waiting import eventually
 
 LONG = 30.0
@@ -67,36 +69,61 @@ def redis() -> Iterator[RedisServer]:
         yield server
 
 
-SHORT = 4
-"""Lifetime of a confirmed login in seconds, shorter than the real 60 s."""
+@pytest.fixture
+def replica(redis: RedisServer) -> Iterator[RedisServer]:
+    with running(redis_program(), *REPLICA, str(redis.port)) as server:
+        yield server
 
 
-def stop(server: RedisServer) -> None:
-    server.pause()
+SHORT = 6
+"""Lifetime of a confirmed or redeemed login in seconds, shorter than the real 60 s."""
+
+LIFETIMES = {rules: ["REDEEM_LIFETIME", "REDELIVERY_LIFETIME"], lobby: ["REDEEM_LIFETIME"]}
+"""The names of these lifetimes, by module."""
 
 
-def fill(server: RedisServer) -> None:
+class Outage(NamedTuple):
+    """An outage of the server, or of its replica.
+
+    replicas: the setting of the broker.
+    """
+
+    start: Callable[[RedisServer, RedisServer], None]
+    end: Callable[[RedisServer, RedisServer], None]
+    replicas: int = 0
+
+
+def limit_memory(server: RedisServer, size: int) -> None:
     with server.client() as client:
-        client.config_set("maxmemory", 1)
+        client.config_set("maxmemory", size)
 
 
-def empty(server: RedisServer) -> None:
-    with server.client() as client:
-        client.config_set("maxmemory", 0)
+OUTAGES = {
+    "stopped": Outage(lambda server, _: server.pause(), lambda server, _: server.resume()),
+    "full": Outage(
+        lambda server, _: limit_memory(server, 1), lambda server, _: limit_memory(server, 0)
+    ),
+    "without replica": Outage(
+        lambda _, replica: replica.pause(), lambda _, replica: replica.resume(), replicas=1
+    ),
+}
 
 
-OUTAGES = {"stopped": (stop, RedisServer.resume), "full": (fill, empty)}
+@pytest.fixture
+def short_lifetimes(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module, names in LIFETIMES.items():
+        for name in names:
+            monkeypatch.setattr(module, name, SHORT)
+    monkeypatch.setattr(logins, "STATE_LIFETIMES", dict.fromkeys(logins.STATE_LIFETIMES, SHORT))
 
 
-@pytest.mark.parametrize("outage", OUTAGES)
+@pytest.mark.usefixtures("short_lifetimes")
+@pytest.mark.parametrize("name", OUTAGES)
 async def test_confirmed_login_survives_longer_outage(
-    redis: RedisServer, start_broker: StartBroker, monkeypatch: pytest.MonkeyPatch, outage: str
+    redis: RedisServer, replica: RedisServer, start_broker: StartBroker, name: str
 ) -> None:
-    start_outage, end_outage = OUTAGES[outage]
-    monkeypatch.setattr("broker.login.model.REDEEM_LIFETIME", SHORT)
-    lifetimes = dict.fromkeys(logins.STATE_LIFETIMES, SHORT)
-    monkeypatch.setattr(logins, "STATE_LIFETIMES", lifetimes)
-    broker = await start_broker(state_url=redis.url)
+    outage = OUTAGES[name]
+    broker = await start_broker(state_url=redis.url, replicas=outage.replicas)
     browser = PythonBrowser(["websocket"])
     await browser.connect(broker.url)
     login = await browser.emit("begin", {})
@@ -106,15 +133,17 @@ async def test_confirmed_login_survives_longer_outage(
         await phone.post("confirm", {"login_id": login["login_id"]})
     expires_at = time.time() + SHORT
 
-    start_outage(redis)
+    outage.start(redis, replica)
+    unavailable = [await browser.emit("redeem", owned)]
     await eventually(lambda: time.time() > expires_at + 1, within=LONG)
-    assert (await browser.emit("redeem", owned))["error"] == "temporarily_unavailable"
-    end_outage(redis)
+    unavailable.append(await browser.emit("redeem", owned))
+    outage.end(redis, replica)
 
     async def has_token() -> bool:
         return "access_token" in await asyncio.wait_for(browser.emit("redeem", owned), LONG)
 
     await eventually(has_token, within=LONG)
+    assert [answer["error"] for answer in unavailable] == ["temporarily_unavailable"] * 2
     while not browser._pushes.empty():
         assert (await browser.push())[0] != "login-expired"
     await browser.close()

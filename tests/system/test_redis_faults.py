@@ -26,6 +26,7 @@ from tests.support.clients import PhoneClient, PythonBrowser
 from tests.support.logins import logs_in
 from tests.support.servers.redis import (
     KEPT,
+    REPLICA,
     START,
     RedisServer,
     cluster,
@@ -49,6 +50,12 @@ def events_of(lines: Sequence[EventDict]) -> list[str]:
 @pytest.fixture
 def redis() -> Iterator[RedisServer]:
     with running(redis_program(), *KEPT) as server:
+        yield server
+
+
+@pytest.fixture
+def replica(redis: RedisServer) -> Iterator[RedisServer]:
+    with running(redis_program(), *REPLICA, str(redis.port)) as server:
         yield server
 
 
@@ -85,6 +92,10 @@ async def is_ready(broker: RunningBroker) -> bool:
 
 async def refuses_writes(broker: RunningBroker) -> bool:
     return (await readiness(broker))[1].startswith("the state refuses writes")
+
+
+async def lacks_replicas(broker: RunningBroker) -> bool:
+    return (await readiness(broker))[1].startswith("the state lacks replicas")
 
 
 async def has_old_probe(broker: RunningBroker) -> bool:
@@ -159,6 +170,38 @@ async def test_broker_is_not_ready_while_redis_is_replica(
         assert await logs_in(broker.url)
     refusals = [item for item in lines if item["event"] == "redis refuses commands"]
     assert len(refusals) == 1
+
+
+async def test_broker_without_its_replica_is_not_ready(
+    redis: RedisServer, replica: RedisServer, start_broker: StartBroker
+) -> None:
+    broker = await start_broker(state_url=redis.url, replicas=1)
+    with capture_logs() as lines:
+        replica.pause()
+        await eventually(lambda: lacks_replicas(broker), within=LONG)
+        for _ in range(3):
+            assert not await logs_in(broker.url)
+        assert await metric(broker, "scanlogin_state_lacks_replicas") == 1
+        assert events_of(lines).count("redis lacks replicas") == 1
+
+        replica.resume()
+        await eventually(lambda: is_ready(broker), within=LONG)
+
+    await eventually(lambda: logs_in(broker.url), within=LONG)
+    assert await metric(broker, "scanlogin_state_lacks_replicas") == 0
+    assert "redis has enough replicas" in events_of(lines)
+
+
+async def test_broker_without_permission_to_wait_is_not_ready(
+    redis: RedisServer, start_broker: StartBroker
+) -> None:
+    with redis.client() as client:
+        client.execute_command("ACL", "SETUSER", "bob", "on", ">pw", "~*", "&*", "+@all", "-wait")
+    url = f"redis://bob:pw@127.0.0.1:{redis.port}"
+
+    broker = await start_broker(ready=False, state_url=url, replicas=1)
+
+    await eventually(lambda: refuses_writes(broker), within=LONG)
 
 
 @pytest.mark.parametrize("form", ["redis", "cluster"])

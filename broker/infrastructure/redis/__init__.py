@@ -15,7 +15,7 @@ cluster.py        a Redis Cluster
 subscription.py   subscriptions to channels
 channels.py       channel names and notice encoding
 scripts.py        Lua scripts
-health.py         whether a server answers and accepts commands and writes
+health.py         whether a server answers, accepts writes and has enough replicas
 downtime.py       recent outages
 memory_policy.py  whether a server evicts keys
 server_clock.py   the server's time
@@ -97,10 +97,11 @@ class Redis(Protocol):
         """Close every connection."""
 
 
-def open_redis(url: str, name: str, *, writes: bool = False) -> Redis:
+def open_redis(url: str, name: str, *, writes: bool = False, replicas: int = 0) -> Redis:
     """Return the server or Cluster at `url`, not connected yet. Raises ValueError.
 
     name: of the connection in log events, such as `bus`.
     writes: whether the server is probed for accepting writes, see `Redis.refusal`.
+    replicas: how many replicas must hold the write of a probe; not for a Cluster.
     """
-    return open_from_url(url, name, writes=writes)
+    return open_from_url(url, name, writes=writes, replicas=replicas)

@@ -28,6 +28,7 @@ from broker.infrastructure.redis.health import (
     Health,
     Probes,
     Refusals,
+    Replicas,
     redis_outage_log,
     write_probe,
 )
@@ -66,7 +67,7 @@ class RedisCluster:
         self._tried = asyncio.Event()
         self._probes = Probes()
         self._outage = redis_outage_log(name)
-        self._health = Health(self._task, self._outage, self._probes, self._refusals)
+        self._health = Health(self._task, self._outage, self._probes, self._refusals, Replicas(0))
 
     async def open(self) -> None:
         self._task.start()

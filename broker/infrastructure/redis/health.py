@@ -1,4 +1,4 @@
-"""Whether a server answers, and whether it accepts commands and writes."""
+"""Whether a server answers, accepts commands and writes, and has enough replicas."""
 
 from __future__ import annotations
 
@@ -21,6 +21,11 @@ DOWNTIME_MIN = PING_INTERVAL + REPLY_TIMEOUT
 
 PROBE_MAX_AGE = 2 * (PING_INTERVAL + REPLY_TIMEOUT)
 """Seconds after which the last answered probe expires."""
+
+WAIT_MS = 1_000
+"""Milliseconds that replicas get to receive a change."""
+
+REPLICATED_PROBE_TTL_MS = 60_000
 
 REFUSAL_QUIET_TIME = 5.0
 """Seconds without a refusal after which commands count as accepted again."""
@@ -109,6 +114,31 @@ class Probes:
         return None
 
 
+class Replicas:
+    """Whether enough replicas hold a write. One outage is logged once.
+
+    required: how many must hold it; 0 for none.
+    """
+
+    def __init__(self, required: int) -> None:
+        self.required = required
+        self._outage = OutageLog("redis lacks replicas", "redis has enough replicas")
+
+    def record(self, count: int) -> bool:
+        """Record how many replicas hold the write of a probe. Return whether they suffice."""
+        is_enough = count >= self.required
+        STATE_LACKS_REPLICAS.set(not is_enough)
+        if is_enough:
+            self._outage.recovered()
+        else:
+            self._outage.failed(f"{count} of {self.required} have the last write")
+        return is_enough
+
+    def unready_reason(self) -> str | None:
+        reason = self._outage.reason
+        return None if reason is None else f"the state lacks replicas: {reason}"
+
+
 class Health(NamedTuple):
     """The health of a server or a Cluster.
 
@@ -119,6 +149,7 @@ class Health(NamedTuple):
     outage: OutageLog
     probes: Probes
     refusals: Refusals
+    replicas: Replicas
 
     def unavailable_reason(self) -> str | None:
         """Return why no command can succeed now, or None. It may contain host names."""
@@ -128,7 +159,9 @@ class Health(NamedTuple):
         """Return why logins cannot work now, or None. It contains no host names."""
         if self.outage.reason is not None:
             return "state unavailable"
-        return self._stall_reason() or self.refusals.unready_reason()
+        return (
+            self._stall_reason() or self.refusals.unready_reason() or self.replicas.unready_reason()
+        )
 
     def _stall_reason(self) -> str | None:
         return self.task.unready_reason() or self.probes.unavailable_reason()
@@ -142,8 +175,17 @@ def write_probe(key: str) -> tuple[CommandPart, ...]:
     return ("SET", key, "", "XX")
 
 
+def replicated_probe() -> tuple[CommandPart, ...]:
+    """Return a command that writes, so that replicas have something to receive."""
+    return ("SET", "scanlogin:replica-probe", "", "PX", REPLICATED_PROBE_TTL_MS)
+
+
 def redis_outage_log(connection: str) -> OutageLog:
     return OutageLog("redis unavailable", "redis recovered", connection=connection)
 
 
 STATE_REFUSES = Gauge("scanlogin_state_refuses_writes", "1 while Redis refuses writes, else 0")
+
+STATE_LACKS_REPLICAS = Gauge(
+    "scanlogin_state_lacks_replicas", "1 while too few replicas hold the writes of Redis, else 0"
+)

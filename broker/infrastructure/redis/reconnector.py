@@ -23,11 +23,14 @@ from broker.infrastructure.redis.downtime import Downtime
 from broker.infrastructure.redis.health import (
     DOWNTIME_MIN,
     PING_INTERVAL,
+    WAIT_MS,
     WRONG_SERVER_REPLIES,
     Health,
     Probes,
     Refusals,
+    Replicas,
     redis_outage_log,
+    replicated_probe,
     write_probe,
 )
 from broker.infrastructure.redis.scripts import CommandPart
@@ -49,6 +52,7 @@ class Reconnector:
     make: creates a redis-py connection that is not open.
     name: of the connection in log events.
     writes: whether the server is probed for accepting writes.
+    replicas: how many replicas must hold a write; 0 for none.
     connection: the open connection; None while there is none.
     """
 
@@ -59,10 +63,13 @@ class Reconnector:
         name: str,
         *,
         writes: bool,
+        replicas: int = 0,
     ) -> None:
         self._make = make
         self._clock = clock
         self._writes = writes
+        self._replicas = Replicas(replicas)
+        self._write_probe = replicated_probe() if replicas else write_probe(WRITE_PROBE_KEY)
         self.refusals = Refusals(name)
         self.downtime = Downtime(clock, DOWNTIME_MIN)
         self.connection: RedisConnection | None = None
@@ -72,7 +79,7 @@ class Reconnector:
         self._tried = asyncio.Event()
         self._probes = Probes()
         self._outage = redis_outage_log(name)
-        self.health = Health(self._task, self._outage, self._probes, self.refusals)
+        self.health = Health(self._task, self._outage, self._probes, self.refusals, self._replicas)
 
     async def open(self) -> None:
         """Connect, and keep the connection alive in the background.
@@ -187,18 +194,27 @@ class Reconnector:
         """Probe whether writes are accepted, and return the refusal. Raises ConnectionError."""
         if not self._writes:
             return None
-        refusal = None
+        refusal, is_held = None, False
         try:
             async with asyncio.timeout(REPLY_TIMEOUT):
-                await connection.send(*write_probe(WRITE_PROBE_KEY))
+                await connection.send(*self._write_probe)
+            is_held = await self._probe_replicas(connection)
         except TimeoutError:
             raise ConnectionError("no answer") from None
         except ErrorReply as error:
             refusal = error
         self.refusals.record_probe(refusal)
-        if refusal is None:
+        if is_held:
             self.downtime.record_write()
         return refusal
+
+    async def _probe_replicas(self, connection: RedisConnection) -> bool:
+        """Return whether enough replicas hold the last write. Raises TimeoutError or ErrorReply."""
+        required = self._replicas.required
+        if not required:
+            return True
+        async with asyncio.timeout(REPLY_TIMEOUT + WAIT_MS / 1_000):
+            return self._replicas.record(await connection.send("WAIT", required, WAIT_MS))
 
     async def _sync_clock(self, connection: RedisConnection) -> None:
         """Set the clock from the server's TIME. Raises ConnectionError with a reason."""

@@ -22,6 +22,7 @@ class RedisServer:
     close_pool: closes what `make` uses, such as connections to Sentinel.
     name: of the connection in log events.
     writes: whether the server is probed for accepting writes.
+    replicas: how many replicas must hold a write; 0 for none.
     """
 
     is_single_server = True
@@ -33,11 +34,12 @@ class RedisServer:
         name: str,
         *,
         writes: bool,
+        replicas: int = 0,
     ) -> None:
         self._make = make
         self._close_pool = close_pool
         self.clock = ServerClock()
-        self._reconnector = Reconnector(make, self.clock, name, writes=writes)
+        self._reconnector = Reconnector(make, self.clock, name, writes=writes, replicas=replicas)
         self._refusals = self._reconnector.refusals
         self.downtime = self._reconnector.downtime
 

@@ -34,7 +34,9 @@ FILES = {"ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile"}
 """Options that are a path of a file or folder."""
 
 
-def open_from_url(url: str, name: str, *, writes: bool) -> RedisServer | RedisCluster:
+def open_from_url(
+    url: str, name: str, *, writes: bool, replicas: int
+) -> RedisServer | RedisCluster:
     """Return the server or Cluster at `url`, not connected yet. Raises ValueError."""
     parts = urlsplit(url)
     transport, _, form = parts.scheme.partition("+")
@@ -44,11 +46,11 @@ def open_from_url(url: str, name: str, *, writes: bool) -> RedisServer | RedisCl
     _check_files(options)
     try:
         if form == "sentinel":
-            return _sentinel_server(parts, transport, name, writes=writes)
+            return _sentinel_server(parts, transport, name, writes=writes, replicas=replicas)
         if form == "cluster":
             return _cluster(parts, transport, name, writes=writes)
         pool = aioredis.ConnectionPool.from_url(url, **_options())
-        return _server(pool.make_connection, pool.aclose, name, writes=writes)
+        return _server(pool.make_connection, pool.aclose, name, writes=writes, replicas=replicas)
     except TypeError as error:
         option = re.search(r"unexpected keyword argument '(.*)'", str(error))
         raise ValueError(unknown_option(option[1], url) if option else str(error)) from None
@@ -62,12 +64,15 @@ def _server(
     name: str,
     *,
     writes: bool,
+    replicas: int,
 ) -> RedisServer:
     make()  # does not connect; raises TypeError for an unknown option
-    return RedisServer(make, close_pool, name, writes=writes)
+    return RedisServer(make, close_pool, name, writes=writes, replicas=replicas)
 
 
-def _sentinel_server(parts: SplitResult, transport: str, name: str, *, writes: bool) -> RedisServer:
+def _sentinel_server(
+    parts: SplitResult, transport: str, name: str, *, writes: bool, replicas: int
+) -> RedisServer:
     """Open `redis+sentinel://[user:password@]host:port,host:port/service[/db]`.
 
     The query may contain `sentinel_username`, `sentinel_password` and options of redis-py.
@@ -94,7 +99,8 @@ def _sentinel_server(parts: SplitResult, transport: str, name: str, *, writes: b
         for client in sentinel.sentinels:
             await client.aclose()
 
-    return _server(master.connection_pool.make_connection, close_sentinels, name, writes=writes)
+    make = master.connection_pool.make_connection
+    return _server(make, close_sentinels, name, writes=writes, replicas=replicas)
 
 
 def _cluster(parts: SplitResult, transport: str, name: str, *, writes: bool) -> RedisCluster:

@@ -61,7 +61,7 @@ class StateConnections:
 
     def __init__(self, url: str, *, replicas: int) -> None:
         self.main = open_redis(url, "state", writes=True)
-        self.replica = open_redis(url, "replica")
+        self.replica = open_redis(url, "replica", writes=True, replicas=replicas)
         self._used = (self.main, self.replica) if replicas else (self.main,)
 
     async def open(self) -> None:

@@ -23,13 +23,13 @@ from broker.infrastructure.codec import decoder, encode
 from broker.infrastructure.coordination import Notice
 from broker.infrastructure.redis import Redis
 from broker.infrastructure.redis.channels import channel_name, encode_notice
+from broker.infrastructure.redis.health import WAIT_MS
 from broker.infrastructure.redis.scripts import CommandPart, script
 from broker.infrastructure.sharding import shard_of
 from broker.login.model import REDEEM_LIFETIME, REDELIVERY_LIFETIME, Login, State
 from broker.login.ports import LOGIN_RETENTION, ChangedLogins, SwapResult
 from broker.state.redis.encoding import decode_or_none, ttl_milliseconds
 from broker.state.redis.login_changes import ADD_CHANGE, RedisLoginChanges, changes_key
-from broker.state.redis.replication import WAIT_MS
 
 SWAP_RESULTS = tuple(SwapResult)
 
@@ -115,6 +115,7 @@ class RedisLoginStore:
         self._clock = clock
         self._replicas = replicas
         self._publishes = publishes
+        self._downtime = (replica_connection if replicas else redis).downtime
         self._changes = RedisLoginChanges(redis)
 
     async def add(self, login: Login) -> None:
@@ -181,7 +182,7 @@ class RedisLoginStore:
     def _decode(self, stored: bytes | None) -> Login | None:
         """Return the stored login.
 
-        A confirmed login gets the time during which Redis was down in addition.
+        A confirmed login gets the time in addition during which Redis was down or lacked replicas.
         """
         login = decode_or_none(_decode_login, stored)
         if login is None or login.state not in STATE_BEGINNINGS:
@@ -189,7 +190,7 @@ class RedisLoginStore:
         begin = STATE_BEGINNINGS[login.state](login)
         if begin is None:
             return login
-        end = self._redis.downtime.extended(begin, begin + STATE_LIFETIMES[login.state])
+        end = self._downtime.extended(begin, begin + STATE_LIFETIMES[login.state])
         return login if end <= login.expires_at else replace(login, expires_at=end)
 
     def _ttl(self, end: float) -> int:

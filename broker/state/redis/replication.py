@@ -6,9 +6,7 @@ import asyncio
 
 from broker.errors import Unavailable
 from broker.infrastructure.redis import Redis
-
-WAIT_MS = 1_000
-"""Milliseconds that replicas get to receive a change."""
+from broker.infrastructure.redis.health import WAIT_MS
 
 TOUCH = """
 local stored = redis.call('GET', KEYS[1])

@@ -28,6 +28,9 @@ PassTime = Callable[[float], None]
 KEPT = ("--save", "", "--appendonly", "yes", "--appendfsync", "always")
 """Options of a server that writes to disk before it answers, and so keeps its data."""
 
+REPLICA = ("--repl-diskless-sync-delay", "0", "--replicaof", "127.0.0.1")
+"""Options of a replica; the port of the master follows."""
+
 
 def redis_program() -> str:
     return need("redis-server")
