@@ -51,8 +51,8 @@ FULL_ROUND_INTERVAL = 15
 """One round in this many reads all logins: an instance of an older version stores no ids of
 changed logins."""
 
-RECONCILE_BATCH = 1_000
-"""Logins per read when all of them are read."""
+READ_BATCH = 1_000
+"""Logins of one read at most."""
 
 RETRY_DELAY = 0.5
 """Seconds before a failed operation is repeated."""
@@ -201,8 +201,8 @@ class Lobby:
         waiting = self._waiting
         self._unread.difference_update(login_ids)
         try:
-            for start in range(0, len(login_ids), RECONCILE_BATCH):
-                batch = login_ids[start : start + RECONCILE_BATCH]
+            for start in range(0, len(login_ids), READ_BATCH):
+                batch = login_ids[start : start + READ_BATCH]
                 before = {name: waiting[name] for name in batch if name in waiting}
                 known = {name: browser.version for name, browser in before.items()}
                 for name, login in (await self._reader.get_changed(known)).items():
@@ -211,7 +211,10 @@ class Lobby:
             self._unread.update(waiting)  # the state may have lost the changes of all shards
 
     async def expire_due(self) -> None:
-        """Read every login that should have expired by now and send the event it has led to."""
+        """Read logins that should have expired by now and send the events they have led to.
+
+        It handles the first `READ_BATCH` of them. The others are due at the next call.
+        """
         now = self._clock()
         due = self._take_due(now)
         if not due:
@@ -227,9 +230,12 @@ class Lobby:
             await self._apply_current(waiting, login_id, current[login_id])
 
     def _take_due(self, now: float) -> dict[str, WaitingBrowser]:
-        """Remove the heap entries up to `now`. Returns the browsers whose logins expire then."""
+        """Remove heap entries up to `now`. Returns browsers whose logins expire then.
+
+        It stops at `READ_BATCH` browsers.
+        """
         due: dict[str, WaitingBrowser] = {}
-        while self._expiries and self._expiries[0][0] <= now:
+        while len(due) < READ_BATCH and self._expiries and self._expiries[0][0] <= now:
             expires_at, login_id = heapq.heappop(self._expiries)
             waiting = self._waiting.get(login_id)
             if waiting is not None and waiting.expires_at == expires_at:

@@ -15,7 +15,13 @@ from broker.identity.errors import UnregisteredUser
 from broker.infrastructure.coordination import Bus, Notice
 from broker.infrastructure.notices import NoticeDispatcher
 from broker.infrastructure.sharding import SHARDS
-from broker.login.lobby import FULL_ROUND_INTERVAL, HEAP_SLACK, RECONCILE_SLICES, Lobby
+from broker.login.lobby import (
+    FULL_ROUND_INTERVAL,
+    HEAP_SLACK,
+    READ_BATCH,
+    RECONCILE_SLICES,
+    Lobby,
+)
 from broker.login.ports import ChangedLogins
 from broker.login.service import NewLogin
 from broker.state import StateBackend
@@ -435,6 +441,19 @@ def reads(login_service: LoginMethods, monkeypatch: pytest.MonkeyPatch) -> list[
 
     monkeypatch.setattr(login_service.reader, "get_changed", recorded)
     return reads
+
+
+async def test_due_logins_are_read_in_batches(
+    running: Lobby, login_service: LoginMethods, clock: Clock, reads: list[set[str]]
+) -> None:
+    login = (await begin(login_service)).login
+    clock.time = login.expires_at
+    for number in range(2 * READ_BATCH + 1):
+        running.wait(f"tab {number}", replace(login, id=f"{number:026}"))
+
+    await eventually(lambda: len(running) == 0)
+
+    assert [len(read) for read in reads] == [READ_BATCH, READ_BATCH, 1]
 
 
 def set_changes(
