@@ -9,6 +9,7 @@ from collections.abc import Awaitable
 from broker.errors import Unavailable
 from broker.infrastructure.background import BackgroundTasks
 from broker.infrastructure.runtime.drain import DrainGate
+from broker.infrastructure.transport.rate_limit import NEW_SOCKET_FRAMES
 from broker.infrastructure.transport.step_queue import StepQueue
 from broker.infrastructure.transport.websocket.closing import ClosingTransports
 from broker.infrastructure.transport.websocket.connection import CloseReason
@@ -30,6 +31,11 @@ BURST_SECONDS = 3.0
 
 FRAMES_PER_MESSAGE = 10
 """Other frames, such as acknowledgements, that cost as much as one message."""
+
+UNATTACHED_FRAME_COST = BURST_SECONDS / NEW_SOCKET_FRAMES
+"""Seconds of the bucket for a frame before the tunnel is known. The client is not authenticated. It
+may send as many frames as a new Socket.IO client of an address that floods, so that a further
+connection costs it more than these."""
 
 CLOSE_TIMEOUT = 1.0
 """Seconds in which clients answer the close of a drain."""
@@ -104,6 +110,7 @@ class SocketHandler:
         tunnel = attached.tunnel
         socket.tunnel_id, socket.app = tunnel.id, sys.intern(tunnel.app)
         socket.attachment, socket.position = tunnel.attachment, attached.position
+        socket.full_at = 0.0  # the frames before were charged at another rate
         self.greet(socket, attached)
         socket.client = None
         self.hub.attach(socket)
@@ -116,7 +123,9 @@ class SocketHandler:
             socket.resume()
 
     def on_frames(self, connection: ClientSocket, count: int) -> bool:
-        self._charge(connection, count * self._frame_cost)
+        is_attached = connection.attachment > OPENING
+        frame_cost = self._frame_cost if is_attached else UNATTACHED_FRAME_COST
+        self._charge(connection, count * frame_cost)
         return True
 
     def on_closed(self, connection: ClientSocket, reason: CloseReason) -> None:

@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from broker.infrastructure.transport.rate_limit import NEW_SOCKET_FRAMES
+from broker.infrastructure.transport.websocket import frames
 from tests.support.builders import StartBroker
 from tests.support.tunnel_client import (
     TunnelClient,
@@ -17,6 +19,9 @@ from tests.support.tunnel_client import (
     tunnel_world,
 )
 from tests.support.waiting import eventually
+from tests.support.websocket_client import masked, more, raw_transport, text
+
+PING = masked(frames.FIN | frames.PING)
 
 
 @pytest.fixture
@@ -381,6 +386,47 @@ async def test_flood_of_messages_closes_socket(world: TunnelWorld) -> None:
         await client.send("message", data=None)
 
     assert await client.closed() == 4029
+
+
+FLOODS = {
+    "WebSocket pings": PING * 2_000,
+    "WebSocket pongs": masked(frames.FIN | frames.PONG) * 2_000,
+    "empty fragments": text(b"{", fin=False) + more(b"", fin=False) * 2_000,
+    "pings": text(b'{"type":"ping"}') * 2_000,
+    "acknowledgements": text(b'{"type":"ack","offset":0}') * 2_000,
+}
+"""Frames that are not messages."""
+
+
+@pytest.mark.parametrize("flood", FLOODS)
+async def test_flood_of_other_frames_closes_socket(world: TunnelWorld, flood: str) -> None:
+    client = await world.open()
+
+    raw_transport(client.websocket).write(FLOODS[flood])
+
+    assert await client.closed() == 4029
+    await world.is_away(client.tunnel_id)
+
+
+async def test_client_without_tunnel_may_send_few_frames(world: TunnelWorld) -> None:
+    client = await TunnelClient.connect(world.http, socket_url(world.broker))
+
+    raw_transport(client.websocket).write(PING * 10 * NEW_SOCKET_FRAMES)
+
+    assert await client.closed() == 4029
+
+
+async def test_frames_before_resume_leave_the_burst_whole(world: TunnelWorld) -> None:
+    client = await world.open()
+    resumed = await TunnelClient.connect(world.http, socket_url(world.broker))
+    raw_transport(resumed.websocket).write(PING * (NEW_SOCKET_FRAMES - 1))
+    await resumed.send("resume", **client.resume_fields())
+    assert (await resumed.receive())["type"] == "open"
+
+    for n in range(50):
+        await resumed.send("message", id=str(n), data=n)
+
+    assert [(await resumed.receive())["id"] for _ in range(50)] == [str(n) for n in range(50)]
 
 
 async def test_subprotocol_is_echoed(world: TunnelWorld) -> None:

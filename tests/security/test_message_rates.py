@@ -18,7 +18,7 @@ from broker.infrastructure.transport.rate_limit import (
 from broker.infrastructure.transport.websocket import frames
 from tests.support.builders import Clock, RunningBroker, StartBroker
 from tests.support.clients import PythonBrowser
-from tests.support.websocket_client import masked, text
+from tests.support.websocket_client import masked, more, text
 
 ENGINES = pytest.mark.parametrize("engine", ["own", "stock"])
 POLLING = "/socket.io/?EIO=4&transport=polling"
@@ -81,6 +81,17 @@ async def test_socket_over_its_limit_is_closed_with_1008(
 
         assert await close_code_of(socket) == frames.POLICY
     assert await refused_count(broker, "socket") == before + 1
+
+
+async def test_empty_fragments_over_the_limit_close_socket(start_broker: StartBroker) -> None:
+    """The engine `stock` cannot count them: aiohttp reports whole messages only."""
+    broker = await start_broker(engine="own", socket_packets_per_minute=50)
+    async with aiohttp.ClientSession(broker.url) as http:
+        socket = await join(http)
+
+        socket._writer.transport.write(text(b"4", fin=False) + more(b"", fin=False) * 100)
+
+        assert await close_code_of(socket) == frames.POLICY
 
 
 @ENGINES
