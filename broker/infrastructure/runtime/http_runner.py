@@ -73,16 +73,18 @@ class _Protocol(RequestHandler):
     aiohttp would parse further data until the connection is closed. Each further error would hold
     the data that it was found in, up to 256 KB several times.
 
-    `_unparsed` waits for its turn. Nothing more is read from the transport until then.
+    `_unparsed` waits for its turn, and for the end of a pause of aiohttp. Nothing more is read from
+    the transport until then.
     """
 
-    __slots__ = ("_is_malformed", "_response_hooks", "_turns", "_unparsed")
+    __slots__ = ("_is_malformed", "_is_queued", "_response_hooks", "_turns", "_unparsed")
 
     def __init__(self, manager: _Server, **options: Any) -> None:
         super().__init__(manager, **options)
         self._turns = manager.turns
         self._response_hooks = manager.response_hooks
         self._is_malformed = False
+        self._is_queued = False
         self._unparsed = bytearray()
 
     def data_received(self, data: bytes) -> None:
@@ -92,45 +94,74 @@ class _Protocol(RequestHandler):
             self._parse(data)
 
     def _wait(self, data: bytes) -> None:
-        if not self._unparsed:
-            self._pause_transport_reading()
-            self._turns.add(self._turn)
+        self._pause_transport_reading()
         self._unparsed += data
+        self._queue_turn()
+
+    def _queue_turn(self) -> None:
+        if not self._is_queued:
+            self._is_queued = True
+            self._turns.add(self._turn)
 
     def _turn(self) -> None:
-        """Parse the next slice."""
-        if self.transport is None:
+        """Parse the next slice. If aiohttp has paused, its resume queues the next turn."""
+        self._is_queued = False
+        if self.transport is None or self._has_paused:
             return
         part = bytes(self._unparsed[:SLICE_BYTES])
         del self._unparsed[:SLICE_BYTES]
         self._parse(part)
-        if self._unparsed:
-            self._turns.add(self._turn)
-        elif not (self._reading_paused or self._buffer_paused):
+        if not self._has_paused:
             self._resume_transport_reading()
 
+    @property
+    def _has_paused(self) -> bool:
+        """Whether enough of a body, or enough requests, wait for their handlers."""
+        return self._reading_paused or self._buffer_paused
+
     def _resume_transport_reading(self) -> None:
-        if not self._unparsed:
+        if self._unparsed:
+            self._queue_turn()
+        else:
             super()._resume_transport_reading()
 
     def _parse(self, data: bytes) -> None:
         if self._is_malformed:
             return
         super().data_received(data)
-        if self._upgraded and self._unparsed:  # the rest is not HTTP
-            super().data_received(bytes(self._unparsed))
-            self._unparsed.clear()
+        self._store_rest_of_upgrade()
         last = self._messages[-1][0] if self._messages else None
         if isinstance(last, _ErrInfo):
             self._is_malformed = True
             last.exc.__traceback__ = None  # its frames hold the data, in a reference cycle
 
+    def _store_rest_of_upgrade(self) -> None:
+        """Let aiohttp store all that follows an upgrade request: it may not be HTTP."""
+        if self._upgraded and self._unparsed:
+            super().data_received(bytes(self._unparsed))
+            self._unparsed.clear()
+
+    async def _finish_upgraded(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Write a response. aiohttp parses what it has stored if the response declines the upgrade:
+        leave it one slice."""
+        if not self._messages and len(self._message_tail) > SLICE_BYTES:
+            tail = self._message_tail
+            self._message_tail = tail[:SLICE_BYTES]
+            self._wait(tail[SLICE_BYTES:])
+        finished = await super().finish_response(request, resp, start_time)
+        self._store_rest_of_upgrade()
+        return finished
+
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
         """Write a usual response at once. aiohttp prepares and writes the others."""
+        if self._upgraded:
+            return await self._finish_upgraded(request, resp, start_time)
         transport = self.transport
-        if transport is None or self._upgraded or not is_usual(resp, request):
+        if transport is None or not is_usual(resp, request):
             return await super().finish_response(request, resp, start_time)
         assert isinstance(request, web.Request)
         for hook in self._response_hooks:

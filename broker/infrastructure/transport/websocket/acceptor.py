@@ -27,6 +27,9 @@ from broker.infrastructure.transport.timer_wheel import NO_SLOT, TimerWheel
 HEADERS_MAX_BYTES = 8190
 """Limit of a handshake's headers together. aiohttp has the same limit for one header."""
 
+HEAD_END = b"\r\n\r\n"
+"""The end of the last header and the blank line after it."""
+
 TARGET_MAX, TARGETS_MAX = 64, 64
 """Characters of a target that is remembered, and how many are."""
 
@@ -132,14 +135,20 @@ _usual_targets = UsualTargets()
 
 
 def parse_upgrade(data: bytes, transport: asyncio.Transport) -> UpgradeRequest | None:
-    """Return the complete handshake that `data` begins with; None for anything else."""
-    if not data.startswith(b"GET /") or b"\r\n\r\n" not in data[: HEADERS_MAX_BYTES + 4]:
+    """Return the complete handshake that `data` begins with; None for anything else.
+
+    The parser gets the head only. It would handle all requests and chunks of a read at once.
+    """
+    if not data.startswith(b"GET /"):
+        return None
+    head, head_end, early_data = data.partition(HEAD_END)
+    if not head_end or len(head) > HEADERS_MAX_BYTES or b"upgrade" not in head.lower():
         return None
     loop = asyncio.get_running_loop()
     try:
-        messages, is_upgrade, early_data = HttpRequestParser(
+        messages, is_upgrade, _ = HttpRequestParser(
             BaseProtocol(loop), loop, HEADERS_MAX_BYTES
-        ).feed_data(data)
+        ).feed_data(head + head_end)
     except HttpProcessingError:
         return None
     if not is_upgrade or len(messages) != 1 or messages[0][1] is not EMPTY_PAYLOAD:
