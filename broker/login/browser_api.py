@@ -245,7 +245,7 @@ class LoginBrowserAPI:
         response.update(await self._scanner_profiles.fields(login))  # type: ignore[typeddict-item]
         if login.is_refused:
             response["refused"] = True
-        if login.unregistered and login.state is State.SCANNED:
+        if login.awaits_registration:
             app = self._apps.get(login.app)
             response["unregistered"] = True
             if app is not None and app.register_url:

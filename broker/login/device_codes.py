@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from broker.apps.errors import UnknownApp
+from broker.apps.model import App
 from broker.apps.ports import Apps
 from broker.errors import Unavailable
 from broker.infrastructure.clock import Clock
@@ -31,6 +32,8 @@ class TypedLogin(NamedTuple):
     open_url: opens the phone app at the login; None if there is no such URL.
     match: the match that the login needs; a policy may add one.
     provider: the provider of its app.
+    is_unregistered: whether the person has to register, and to confirm again.
+    register_url: where; None if people cannot register, and in other states.
     """
 
     state: State
@@ -38,6 +41,8 @@ class TypedLogin(NamedTuple):
     code_url: str = ""
     open_url: str | None = None
     match: MatchKind | None = None
+    is_unregistered: bool = False
+    register_url: str | None = None
 
 
 class DeviceCodes:
@@ -80,11 +85,19 @@ class DeviceCodes:
         app = self._apps.get(login.app)
         if app is None:
             raise UnknownApp(login.app)
-        state = login.at(self._clock()).state
-        if state is not State.PENDING:
-            return TypedLogin(state, app.provider)
+        login = login.at(self._clock())
+        if login.awaits_registration:
+            await self._user_codes.extend(code, login)
+            return TypedLogin(
+                login.state, app.provider, is_unregistered=True, register_url=app.register_url
+            )
+        if login.state is not State.PENDING:
+            return TypedLogin(login.state, app.provider)
+        return await self._pending_login(login, app)
+
+    async def _pending_login(self, login: Login, app: App) -> TypedLogin:
         return TypedLogin(
-            state,
+            login.state,
             app.provider,
             await self._codes.url_of(login, app),
             await self._codes.open_url_of(login.scene, app),

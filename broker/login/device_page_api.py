@@ -36,7 +36,7 @@ VIEWS: Mapping[State, str] = {
     State.CANCELLED: "gone",
 }
 
-REFRESHED_VIEWS = frozenset({"code", "open", "scanned"})
+REFRESHED_VIEWS = frozenset({"code", "open", "scanned", "unregistered"})
 
 MATCH_SENTENCES: Mapping[str, str] = {"number": "number", "code": "digits"}
 """The last step of a login that needs a match."""
@@ -81,6 +81,9 @@ class DevicePageAPI:
         return self._show_login(http, typed, login)
 
     def _show_login(self, http: web.Request, texts: Texts, login: TypedLogin) -> web.Response:
+        if login.is_unregistered:
+            url = login.register_url or ""
+            return self._render({**texts, "register_url": url}, "unregistered")
         view = VIEWS[login.state]
         if view != "code":
             return self._render(texts, view)
@@ -118,6 +121,7 @@ EMPTY: Mapping[str, str] = {
     "steps": "",
     "picture": "data:,",
     "open_url": "",
+    "register_url": "",
     "refresh": "",
 }
 """Values of the template that not every view has."""

@@ -27,6 +27,8 @@ PAGE_TEXTS: Mapping[str, Texts] = {
         "code_sentence": "Your device continues by itself.",
         "open_sentence": "Confirm the sign-in in the app. Your device continues by itself.",
         "scanned_sentence": "The code was scanned. Confirm on the phone.",
+        "unregistered_sentence": "You have no account yet. Register, then confirm again on "
+        "your phone. Your device continues by itself.",
         "done_sentence": "You are done. Continue on your device, and close this page.",
         "denied_sentence": "The sign-in was declined. Get a new code on your device.",
         "gone_sentence": "This code is unknown or has expired. Check it, or get a new one on your "
@@ -35,6 +37,7 @@ PAGE_TEXTS: Mapping[str, Texts] = {
         "label": "Code",
         "button": "Continue",
         "open": "Open the app",
+        "register": "Register",
         "alt": "Code to scan with your phone",
     },
     "zh": {
@@ -51,6 +54,7 @@ PAGE_TEXTS: Mapping[str, Texts] = {
         "code_sentence": "设备会自动继续。",
         "open_sentence": "请在应用中确认登录，设备会自动继续。",
         "scanned_sentence": "已扫描，请在手机上确认。",
+        "unregistered_sentence": "尚未注册。请先注册，然后在手机上再次确认，设备会自动继续。",
         "done_sentence": "登录完成，请回到设备继续，可以关闭本页。",
         "denied_sentence": "登录已被拒绝，请在设备上重新获取代码。",
         "gone_sentence": "代码不存在或已过期，请检查代码，或在设备上重新获取。",
@@ -58,6 +62,7 @@ PAGE_TEXTS: Mapping[str, Texts] = {
         "label": "代码",
         "button": "继续",
         "open": "打开应用",
+        "register": "去注册",
         "alt": "登录二维码，请用手机扫描",
     },
 }

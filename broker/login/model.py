@@ -197,6 +197,11 @@ class Login(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             and bool(self.match.answer)
         )
 
+    @property
+    def awaits_registration(self) -> bool:
+        """Whether the person who scanned has to register, and to confirm again."""
+        return self.unregistered and self.state is State.SCANNED
+
     def is_known_to(self, identity: Identity) -> bool | None:
         """Return whether `identity` has used this browser; None if that was not looked up."""
         return None if self.known is None else identity_key(identity) in self.known

@@ -159,6 +159,9 @@ class UserCodes(Protocol):
         A repeat for the same login returns True. Raises Unavailable if the store is full.
         """
 
+    async def extend(self, code: str, login: Login) -> None:
+        """Keep the code of `login` after a change of its `expires_at`."""
+
     async def find(self, code: str) -> str | None:
         """Return the id of the login that has the code, or None."""
 

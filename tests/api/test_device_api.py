@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import html
 import re
 from collections.abc import AsyncIterator
 from functools import partial
@@ -319,6 +320,45 @@ async def test_device_page_shows_a_denial(
         await phone.post("deny", {"login_id": new_login["login_id"]})
 
     assert (await device_page(http, new_login["user_code"]))[1] == "denied"
+
+
+REGISTER_URL = "https://site.example/register?from=scan&lang=en"
+
+
+@pytest.mark.parametrize("url", [REGISTER_URL, None], ids=["link", "no-link"])
+async def test_device_page_shows_registration_and_continues(
+    start_broker: StartBroker, url: str | None
+) -> None:
+    directory = FixedDirectory()
+    broker = await start_broker(directory, register_url=url)
+    async with aiohttp.ClientSession(broker.url) as http, PhoneClient(broker.url) as phone:
+        new_login = await begin(http)
+        await phone.post("scan", {"scene": new_login["scene"]})
+        await phone.post("confirm", {"login_id": new_login["login_id"]})
+
+        status, view, text = await device_page(http, new_login["user_code"])
+        directory.known.add("alice")
+        await phone.post("confirm", {"login_id": new_login["login_id"]})
+        registered = (await device_page(http, new_login["user_code"]))[1]
+
+    assert (status, view, registered) == (200, "unregistered", "done")
+    assert f'class="button register" href="{html.escape(url or "")}"' in text
+    assert 'http-equiv="refresh"' in text
+    assert new_login["code_url"] not in text
+
+
+async def test_device_page_explains_registration_in_both_languages(
+    start_broker: StartBroker,
+) -> None:
+    broker = await start_broker(FixedDirectory())
+    async with aiohttp.ClientSession(broker.url) as http, PhoneClient(broker.url) as phone:
+        new_login = await begin(http)
+        await phone.post("scan", {"scene": new_login["scene"]})
+        await phone.post("confirm", {"login_id": new_login["login_id"]})
+
+        for language, words in [("en", "You have no account yet."), ("zh", "尚未注册。")]:
+            page = await device_page(http, new_login["user_code"], Accept_Language=language)
+            assert words in page[2]
 
 
 PHONES = [{"Sec_CH_UA_Mobile": "?1"}, {"User_Agent": "Mozilla/5.0 (iPhone) Mobile/15E148 Safari"}]

@@ -32,6 +32,7 @@ from broker.infrastructure.runtime.server import Site, serve_sites
 from mp_stub.phone import Phone
 from tests.support.builders import FixedDirectory, StartBroker
 from tests.support.client_packages import python_command
+from tests.support.clients import PhoneClient
 from tests.support.demo import demo, run_curl
 from tests.support.environment import ROOT, free_port
 from tests.support.loop_clock import LoopClock
@@ -530,6 +531,39 @@ async def test_broker_pages_fit_a_narrow_screen(
 
         assert await page.evaluate("document.documentElement.scrollWidth") == NARROW["width"], path
         assert await page.evaluate(CUT_ELEMENTS) == [], path
+
+
+@pytest.mark.parametrize(("language", "width", "scheme"), LOOKS)
+async def test_device_page_continues_after_registration(
+    chromium: Browser, start_broker: StartBroker, language: str, width: str, scheme: str
+) -> None:
+    register = FixedDirectory()
+    url = "https://site.example/register"
+    broker = await start_broker(register, register_url=url)
+    async with (
+        aiohttp.ClientSession(broker.url) as http,
+        http.post("/oauth/device_authorization", data={"client_id": "default"}) as response,
+    ):
+        begun = await response.json()
+    size = VIEWPORTS[width]
+    look = {"locale": language, "viewport": size, "color_scheme": scheme}
+    page = await open_page(chromium, begun["verification_uri_complete"], **look)
+    await expect(page.get_by_role("img")).to_be_visible(timeout=WAIT_MS)
+    await expect(page.get_by_role("link")).to_have_count(0)
+    async with PhoneClient(broker.url) as phone:
+        await phone.post("scan", {"scene": begun["scene"]})
+        await phone.post("confirm", {"login_id": begun["login_id"]})
+
+        await expect(page.locator("main.unregistered")).to_be_visible(timeout=WAIT_MS)
+        await keep(page, f"device-unregistered-{language[:2]}-{width}-{scheme}")
+        await expect(page.get_by_role("link")).to_have_attribute("href", url)
+        await expect(page.get_by_role("img")).to_have_count(0)
+        await expect(page.locator("form")).to_be_hidden()
+        await expect(page.locator("html")).to_have_js_property("scrollWidth", size["width"])
+        register.known.add("alice")
+        await phone.post("confirm", {"login_id": begun["login_id"]})
+
+    await expect(page.locator("main.done")).to_be_visible(timeout=WAIT_MS)
 
 
 async def test_pool_code_works_while_wechat_is_down(

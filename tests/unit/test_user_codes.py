@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from broker.apps.model import App
 from broker.errors import RateLimited
+from broker.identity.errors import UnregisteredUser
 from broker.login.device_codes import TypedLogin
 from broker.login.errors import UnknownScene
 from broker.login.limits import USER_CODES_MAX, USER_CODES_NETWORK_FACTOR, UserCodeLimit
@@ -26,7 +27,16 @@ from broker.login.user_code import (
     parse_user_code,
 )
 from broker.state import StateBackend
-from tests.support.builders import ALICE, BOB, FIREFOX, SHOP, Clock, LoginMethods, a_login
+from tests.support.builders import (
+    ALICE,
+    BOB,
+    FIREFOX,
+    SHOP,
+    Clock,
+    FixedDirectory,
+    LoginMethods,
+    a_login,
+)
 
 IP = "192.0.2.1"
 UNKNOWN = "BBBB-BBBB"
@@ -115,6 +125,24 @@ async def test_typed_code_shows_the_end(
     await decide(new_login.login.id, ALICE)
 
     assert await login_service.typed(code, address=IP) == TypedLogin(state, "pretend")
+
+
+async def test_typed_code_leads_to_registration_until_its_end(
+    make_login_service: Callable[..., LoginMethods], clock: Clock
+) -> None:
+    login_service = make_login_service(directory=FixedDirectory())
+    new_login = await begin(login_service)
+    code = await login_service.user_code(new_login.login)
+    await login_service.scan(new_login.login.scene, ALICE)
+    with pytest.raises(UnregisteredUser):
+        await login_service.confirm(new_login.login.id, ALICE)
+
+    first = await login_service.typed(code, address=IP)
+    clock.time += 599
+
+    url = SHOP.register_url
+    assert first == TypedLogin(State.SCANNED, "pretend", is_unregistered=True, register_url=url)
+    assert await login_service.typed(code, address=IP) == first
 
 
 async def test_phone_scans_a_typed_code(login_service: LoginMethods) -> None:

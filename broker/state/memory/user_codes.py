@@ -18,5 +18,9 @@ class MemoryUserCodes:
             self._codes.put(code, login.id, login.expires_at + LOGIN_RETENTION)
         return owner in (None, login.id)
 
+    async def extend(self, code: str, login: Login) -> None:
+        if self._codes.get(code) == login.id:
+            self._codes.put(code, login.id, login.expires_at + LOGIN_RETENTION)
+
     async def find(self, code: str) -> str | None:
         return self._codes.get(code)

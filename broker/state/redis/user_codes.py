@@ -21,13 +21,18 @@ class RedisUserCodes:
         self._clock = clock
 
     async def claim(self, code: str, login: Login) -> bool:
-        ttl = ttl_milliseconds(login.expires_at + LOGIN_RETENTION - self._clock())
-        if await self._redis.call("SET", _key(code), login.id, "NX", "PX", ttl):
+        if await self._redis.call("SET", _key(code), login.id, "NX", "PX", self._ttl(login)):
             return True
         return await self.find(code) == login.id
 
+    async def extend(self, code: str, login: Login) -> None:
+        await self._redis.call("PEXPIRE", _key(code), self._ttl(login))
+
     async def find(self, code: str) -> str | None:
         return decode_or_none(bytes.decode, await self._redis.call("GET", _key(code)))
+
+    def _ttl(self, login: Login) -> int:
+        return ttl_milliseconds(login.expires_at + LOGIN_RETENTION - self._clock())
 
 
 def _key(code: str) -> str:

@@ -466,6 +466,27 @@ async def test_user_code_is_kept_as_long_as_its_login(
     assert await store.user_codes.find("WDJBMJHT") is None
 
 
+async def test_extended_user_code_is_kept_until_the_extended_end(
+    store: StateBackend, clock: Clock, pass_time: PassTime
+) -> None:
+    login = a_login(clock)
+    await store.user_codes.claim("WDJBMJHT", login)
+    pass_time(120)
+
+    await store.user_codes.extend("WDJBMJHT", replace(login, expires_at=clock() + 600))
+
+    pass_time(600 + LOGIN_RETENTION - 1)
+    assert await store.user_codes.find("WDJBMJHT") == LOGIN_ID
+    pass_time(1)
+    assert await store.user_codes.find("WDJBMJHT") is None
+
+
+async def test_unknown_user_code_is_not_extended(store: StateBackend, clock: Clock) -> None:
+    await store.user_codes.extend("WDJBMJHT", a_login(clock))
+
+    assert await store.user_codes.find("WDJBMJHT") is None
+
+
 async def test_images_in_memory_are_bounded(clock: Clock) -> None:
     images = MemoryImages(clock, capacity=2)
     logins = [a_login(clock, id=str(number), expires_at=clock() + number) for number in (1, 2, 3)]
