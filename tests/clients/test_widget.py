@@ -28,10 +28,12 @@ from tests.support.pages import (
     WAIT_MS,
     keep,
     open_page,
+    open_page_with_clock,
     scan,
     shows,
     staged,
 )
+from tests.support.proxy import Proxy
 from tests.support.waiting import eventually
 from tests.support.widget_pages import Serve, log_in, record_console
 
@@ -509,6 +511,136 @@ async def test_socket_that_swallows_begin_ends_as_an_error(
 
         await shows(page, "error")
         assert any(line.startswith("scan-login: unanswered: ") for line in lines)
+
+
+async def record_polls(page: Page, proxy: Proxy) -> list[int]:
+    """Return a list that gets the number of pending upgrades at each poll."""
+    pending: list[int] = []
+
+    async def record(route: Route) -> None:
+        pending.append(proxy.held)
+        await route.continue_()
+
+    await page.route("**/oauth/token", record)
+    return pending
+
+
+async def test_swallowed_reconnect_does_not_delay_the_result(
+    chromium: Browser, start_broker: StartBroker
+) -> None:
+    async with staged(start_broker) as stage:
+        page = await open_page(chromium, stage.site)
+        phone = await scan(chromium, stage, page)
+        await shows(page, "scanned")
+        pending = await record_polls(page, stage.proxy)
+
+        stage.proxy.hold_websockets()
+        stage.proxy.cut()
+        await shows(page, "offline")
+        stage.proxy.restore()
+        await phone.locator("#allow").click()
+
+        await expect(page.locator("h1")).to_contain_text("Signed in as", timeout=30_000)
+        assert pending[0] == 1
+        assert stage.proxy.holds == 1  # the widget did not wait for this attempt to fail
+
+
+async def test_swallowed_reconnect_after_disconnect_continues_by_polling(
+    chromium: Browser, start_broker: StartBroker
+) -> None:
+    async with staged(start_broker) as stage:
+        page = await open_page(chromium, "about:blank")
+        sockets: list[WebSocketRoute] = []
+
+        def connect(socket: WebSocketRoute) -> None:
+            sockets.append(socket)
+            if len(sockets) == 1:
+                socket.connect_to_server()  # later sockets get no answer
+
+        await page.route_web_socket(re.compile("/socket.io/"), connect)
+        await page.goto(stage.site)
+        await shows(page, "code")
+
+        sockets[0].send("41/login,")  # a disconnect packet
+        await shows(page, "offline")
+
+        await shows(page, "code")
+        assert len(sockets) == 2
+
+
+async def test_refused_reconnect_keeps_the_login_on_the_socket(
+    chromium: Browser, start_broker: StartBroker
+) -> None:
+    """A broker that restarts does not move its browsers to polling."""
+    async with staged(start_broker) as stage:
+        page = await open_page(chromium, "about:blank")
+        await page.clock.install()
+        await page.add_init_script("Math.random = () => 0.99")  # the longest delays of the client
+        await page.goto(stage.site)
+        await shows(page, "code")
+        polls = await record_polls(page, stage.proxy)
+        await pause_timers(page)
+        stage.proxy.cut()
+        await shows(page, "offline")
+
+        async with page.expect_websocket() as opened:
+            await page.clock.run_for(1_600)
+        refused = await opened.value
+        await eventually(refused.is_closed, 30)
+        stage.proxy.restore()
+        await page.clock.run_for(2_700)  # the second attempt is 3 seconds after the first
+        assert await page.locator("scan-login .card").get_attribute("data-view") == "offline"
+        await page.clock.run_for(1_000)
+
+        await shows(page, "code")
+        assert polls == []
+
+
+async def answer_unavailable(route: Route) -> None:
+    headers = {"Access-Control-Allow-Origin": "*"}
+    answer = {"error": "temporarily_unavailable", "retry_after": 1}
+    await route.fulfill(status=503, json=answer, headers=headers)
+
+
+async def test_unavailable_broker_does_not_end_the_reconnect(
+    chromium: Browser, start_broker: StartBroker
+) -> None:
+    async with staged(start_broker) as stage:
+        page = await open_page(chromium, stage.site)
+        await shows(page, "code")
+        await page.route("**/oauth/token", answer_unavailable)
+        stage.proxy.hold_websockets()
+        stage.proxy.cut()
+        await shows(page, "offline")
+
+        async with page.expect_response("**/oauth/token", timeout=WAIT_MS):
+            stage.proxy.restore()
+        stage.proxy.pass_websockets()
+
+        await shows(page, "code")
+
+
+async def test_polling_shows_the_code_again_after_an_outage(
+    chromium: Browser, start_broker: StartBroker
+) -> None:
+    """The first answer is that the broker is unavailable."""
+
+    async def abort(route: Route) -> None:
+        await route.abort()
+
+    async with staged(start_broker, blocks_websockets=True) as stage:
+        page = await open_page_with_clock(chromium, stage.site)
+        await shows(page, "code")
+        await page.route("**/oauth/token", answer_unavailable, times=1)
+        await page.route("**/oauth/token", abort)
+        await shows(page, "offline")
+
+        await page.unroute("**/oauth/token", abort)
+        async with page.expect_response("**/oauth/token", timeout=WAIT_MS) as answered:
+            await page.clock.fast_forward(7_000)
+
+        assert (await answered.value).status == 503
+        await shows(page, "code")
 
 
 # ---- registration ----

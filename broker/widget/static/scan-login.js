@@ -369,6 +369,7 @@ class ScanLogin extends HTMLElement {
   #polls = false; // true: RFC 8628 polling, because a WebSocket does not work on this network
   #offline = false;
   #spinnerEnd = 0; // Unix milliseconds; the end of the spinner of a lost connection
+  #failures = 0; // attempts to connect the socket that failed since it was open
   #unanswered = 0; // consecutive sockets without an answer to `begin`
   #expiresAt = 0; // Unix milliseconds; the expiry of the code
   #lifetime = 1; // milliseconds; the whole circle of the countdown
@@ -772,9 +773,17 @@ class ScanLogin extends HTMLElement {
 
   /** Poll in parallel to the socket and keep the first that works. Some proxies drop WebSocket upgrades silently. */
   async #pollAfterDelay() {
-    const attempt = this.#attempt;
+    const [attempt, failures] = [this.#attempt, this.#failures];
     await sleep(POLL_FALLBACK_DELAY);
-    if (attempt === this.#attempt) this.#beginPolling();
+    if (attempt !== this.#attempt || this.#socket?.connected) return;
+    // A broker that restarts refuses attempts at once: then the login stays on the socket.
+    const isPending = failures === this.#failures;
+    if (isPending || !this.#login) this.#fallBackToPolling();
+  }
+
+  /** Continue the login by polling, or begin one. */
+  #fallBackToPolling() {
+    return this.#login ? this.#switchToPolling() : this.#beginPolling();
   }
 
   /** Stop the current attempt. An active login is cancelled, so that no phone can confirm it. */
@@ -970,16 +979,17 @@ class ScanLogin extends HTMLElement {
     const auth = { app: this.#app() };
     const options = { path, transports: ["websocket"], auth, forceNew: true, timeout: ANSWER_TIMEOUT_MS };
     const socket = (this.#socket = io(`${origin}/login`, options));
-    let failures = 0;
-    socket.on("connect", () => { failures = 0; this.#setOnline(); this.#resumeOrBegin(); });
+    this.#failures = 0;
+    socket.io.on("reconnect_attempt", () => this.#pollAfterDelay());
+    socket.on("connect", () => { this.#failures = 0; this.#setOnline(); this.#resumeOrBegin(); });
     socket.on("connect_error", ({ data }) => {
       if (data?.error) this.#connectRefused(data);
-      else if (++failures >= 2) this.#login ? this.#switchToPolling() : this.#beginPolling();
+      else if (++this.#failures >= 2) this.#fallBackToPolling();
     });
     socket.on("disconnect", (reason) => {
       this.#setOffline();
       // A draining instance closes its sockets. Socket.IO does not reconnect after the server has closed a socket.
-      if (reason === "io server disconnect") this.#retryAfter(1 + Math.random(), () => socket.connect());
+      if (reason === "io server disconnect") this.#retryAfter(1 + Math.random(), () => this.#connect());
     });
     for (const state of ["scanned", "confirmed", "denied", "unregistered", "expired"]) {
       socket.on(`login-${state}`, (push) => {
@@ -1013,9 +1023,17 @@ class ScanLogin extends HTMLElement {
     }
   }
 
+  #connect() {
+    this.#socket.connect();
+    this.#pollAfterDelay();
+  }
+
   /** Reconnect after an open socket did not answer. */
   #reconnect() {
-    if (this.#login || ++this.#unanswered < BEGIN_ATTEMPTS) return this.#socket.disconnect().connect();
+    if (this.#login || ++this.#unanswered < BEGIN_ATTEMPTS) {
+      this.#socket.disconnect();
+      return this.#connect();
+    }
     this.#unanswered = 0;
     this.#fail({ error: "unanswered", error_description: "the broker does not answer on the open socket" }, () => {});
   }
@@ -1108,8 +1126,8 @@ class ScanLogin extends HTMLElement {
   async #switchToPolling() {
     const attempt = this.#attempt;
     const answer = await this.#requestToken();
-    if (attempt !== this.#attempt || this.#socket?.connected) return;
-    if (!answer) return; // offline: the socket keeps reconnecting
+    if (attempt !== this.#attempt || this.#polls || this.#socket?.connected) return;
+    if (!answer || RETRYABLE.has(answer.error)) return; // the socket keeps reconnecting
     this.#disconnect();
     this.#polls = true;
     this.#applyPoll(answer);
@@ -1158,10 +1176,10 @@ class ScanLogin extends HTMLElement {
   /** Apply the token endpoint's `answer`. Returns the seconds until the next poll, 0 for the usual interval. */
   #applyPoll(answer) {
     if (!answer) return this.#setOffline(), retryDelay({});
+    if (RETRYABLE.has(answer.error)) return retryDelay(answer);
     const wasOffline = this.#offline;
     this.#setOnline();
     if (answer.access_token) return this.#finish(answer), 0;
-    if (RETRYABLE.has(answer.error)) return retryDelay(answer);
     const state = answer.state ?? this.#login.state;
     if (["authorization_pending", "slow_down"].includes(answer.error)) {
       const isNew = state !== this.#login.state || (answer.tries !== undefined && answer.tries !== this.#login.tries);
