@@ -36,9 +36,8 @@ async def broker(start_broker: StartBroker) -> RunningBroker:
 
 @pytest.fixture
 async def admin(broker: RunningBroker) -> AsyncIterator[Admin]:
-    admin = Admin(broker.admin)
-    yield admin
-    await admin.http.close()
+    async with Admin(broker.admin) as admin:
+        yield admin
 
 
 async def test_call_without_token_is_refused(broker: RunningBroker) -> None:
@@ -53,12 +52,10 @@ async def test_call_without_token_is_refused(broker: RunningBroker) -> None:
 
 async def test_wrong_tokens_count_as_failed_attempts(start_broker: StartBroker) -> None:
     broker = await start_broker(admin_token=TOKEN, misses_per_minute=2)
-    wrong, right = Admin(broker.admin, "x" * 32), Admin(broker.admin)
 
-    statuses = [(await wrong.ask("GET", "/instances")).status for _ in range(4)]
-    served = await right.ask("GET", "/instances")
-    await wrong.http.close()
-    await right.http.close()
+    async with Admin(broker.admin, "x" * 32) as wrong, Admin(broker.admin) as right:
+        statuses = [(await wrong.ask("GET", "/instances")).status for _ in range(4)]
+        served = await right.ask("GET", "/instances")
 
     assert statuses == [401, 401, 429, 429]
     assert served.status == 200
@@ -166,18 +163,16 @@ async def test_keys_are_rotated_only_with_force_at_first(admin: Admin) -> None:
 
 async def test_pool_is_filled_on_request(start_broker: StartBroker) -> None:
     broker = await start_broker(admin_token=TOKEN, code_source="pool", pool_size=1, pool_max=1)
-    admin = Admin(broker.admin)
+    async with Admin(broker.admin) as admin:
+        started = await admin.ask("POST", "/pool/default/fill", {"count": 4})
+        pool: Payload = {}
 
-    started = await admin.ask("POST", "/pool/default/fill", {"count": 4})
-    pool: Payload = {}
+        async def is_filled() -> bool:
+            pool.update((await admin.ask("GET", "/pool")).body["pools"][0])
+            return int(pool["free"]) == 4
 
-    async def is_filled() -> bool:
-        pool.update((await admin.ask("GET", "/pool")).body["pools"][0])
-        return int(pool["free"]) == 4
-
-    await eventually(is_filled)
-    unknown = await admin.ask("POST", "/pool/red/fill", {"count": 4})
-    await admin.http.close()
+        await eventually(is_filled)
+        unknown = await admin.ask("POST", "/pool/red/fill", {"count": 4})
 
     assert started.status == 202
     assert (pool["app"], pool["free"], "error" in pool) == ("default", 4, False)

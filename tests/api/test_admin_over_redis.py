@@ -46,15 +46,14 @@ async def instances(
     shared = {"state_url": redis.url, "admin_token": TOKEN, "key_file": key_file}
     one = await start_broker(instance="one", **shared)
     two = await start_broker(instance="two", **shared)
-    admin = Admin(one.admin)
-    running = Instances(one, two, admin)
+    async with Admin(one.admin) as admin:
+        running = Instances(one, two, admin)
 
-    async def has_seen_both() -> bool:
-        return await running.names() == {"one", "two"}
+        async def has_seen_both() -> bool:
+            return await running.names() == {"one", "two"}
 
-    await eventually(has_seen_both)
-    yield running
-    await admin.http.close()
+        await eventually(has_seen_both)
+        yield running
 
 
 async def test_logins_of_both_instances_are_listed(instances: Instances) -> None:

@@ -37,9 +37,8 @@ async def broker(start_broker: StartBroker) -> RunningBroker:
 
 @pytest.fixture
 async def admin(broker: RunningBroker) -> AsyncIterator[Admin]:
-    admin = Admin(broker.admin)
-    yield admin
-    await admin.http.close()
+    async with Admin(broker.admin) as admin:
+        yield admin
 
 
 @pytest.fixture
@@ -137,9 +136,8 @@ async def test_body_that_is_not_json_is_refused(admin: Admin, body: bytes) -> No
 async def test_wrong_token_is_refused_on_every_path(
     broker: RunningBroker, apps: None, token: str | None
 ) -> None:
-    unauthorized = Admin(broker.admin, None)
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-    async with unauthorized.http:
+    async with Admin(broker.admin, None) as unauthorized:
         for method, path in [
             ("GET", "/apps"),
             ("GET", "/apps/red"),
@@ -171,14 +169,12 @@ async def test_each_rotation_returns_another_webhook_secret(admin: Admin, apps: 
 
 async def test_apps_api_is_absent_without_admin_token(start_broker: StartBroker) -> None:
     broker = await start_broker()
-    unauthorized = Admin(broker.admin)
-    async with unauthorized.http:
+    async with Admin(broker.admin) as unauthorized:
         assert (await unauthorized.ask("GET", "/apps")).status == 404
 
 
 async def test_apps_api_is_absent_on_the_public_port(broker: RunningBroker) -> None:
-    public = Admin(broker.url)
-    async with public.http:
+    async with Admin(broker.url) as public:
         assert (await public.ask("GET", "/apps")).status == 404
 
 
@@ -285,8 +281,7 @@ async def test_no_secret_is_exposed(tmp_path: Path) -> None:
     }
     answers: list[object] = []
     with serving(tmp_path, **variables) as (process, _):
-        admin = Admin(f"http://127.0.0.1:{port}")
-        async with admin.http:
+        async with Admin(f"http://127.0.0.1:{port}") as admin:
             answers.append(await admin.ask("POST", "/apps", RED))
             answers.append(await admin.ask("POST", "/apps", RED))
             for wrong in ([SECRET], SECRET + "\n"):

@@ -40,9 +40,8 @@ async def broker(start_broker: StartBroker, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.fixture
 async def admin(broker: RunningBroker) -> AsyncIterator[Admin]:
-    admin = Admin(broker.admin)
-    yield admin
-    await admin.http.close()
+    async with Admin(broker.admin) as admin:
+        yield admin
 
 
 async def exported(admin: Admin, after: int = 0) -> list[dict[str, object]]:
@@ -136,11 +135,10 @@ async def test_bad_queries_are_refused(admin: Admin) -> None:
 
 async def test_nul_in_search_is_refused(start_broker: StartBroker, records_url: str) -> None:
     broker = await start_broker(admin_token=TOKEN, records_url=records_url)
-    admin = Admin(broker.admin)
-
-    answers = [await admin.ask("GET", f"/trail?{name}=%00") for name in ("app", "subject", "state")]
-
-    await admin.http.close()
+    async with Admin(broker.admin) as admin:
+        answers = [
+            await admin.ask("GET", f"/trail?{name}=%00") for name in ("app", "subject", "state")
+        ]
     assert [answer.status for answer in answers] == [400, 400, 400]
 
 

@@ -60,8 +60,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 async def visit(start_broker: StartBroker, kind: str) -> AsyncIterator[Visit]:
     broker = await start_broker(admin_token=TOKEN, interval=1)
     async with AsyncExitStack() as stack:
-        admin = Admin(broker.admin)
-        stack.push_async_callback(admin.http.close)
+        admin = await stack.enter_async_context(Admin(broker.admin))
         fields = {"id": "bank", "name": "Bank", "match": kind, "origins": ["https://b.example"]}
         assert (await admin.ask("POST", "/apps", fields)).status == 201
         browser = PythonBrowser(["websocket"])

@@ -75,9 +75,8 @@ async def test_held_backend_delays_no_other_app(start_broker: StartBroker) -> No
         serving_business() as business,
         tunnel_world(start_broker, **WAFER_SETTINGS) as world,
     ):
-        admin = Admin(world.broker.admin)
-        assert (await admin.ask("POST", "/apps", RED)).status == 201
-        await admin.http.close()
+        async with Admin(world.broker.admin) as admin:
+            assert (await admin.ask("POST", "/apps", RED)).status == 201
         business.held = released
         calls = TunnelCalls(world.http, f"{world.broker.url}/wafer/red")
         for _ in range(IN_FLIGHT_MAX + 1):

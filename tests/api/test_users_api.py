@@ -33,9 +33,8 @@ async def broker(start_broker: StartBroker, records_url: str) -> RunningBroker:
 
 @pytest.fixture
 async def admin(broker: RunningBroker) -> AsyncIterator[Admin]:
-    admin = Admin(broker.admin)
-    yield admin
-    await admin.http.close()
+    async with Admin(broker.admin) as admin:
+        yield admin
 
 
 async def invite(admin: Admin, **user: object) -> str:
@@ -124,21 +123,20 @@ async def test_user_has_one_subject_in_two_mini_programs(
             "sql",
             **wechat.settings(wechat_appid=other, wechat_secret="other-secret", **shared),
         )
-        admin = Admin(red.admin)
-        invitation = await invite(admin, id="u-alice")
-        subjects = []
-        for broker, appid in ((red, APPID), (blue, other)):
-            js_code = platform.login("alice", appid)
-            async with (
-                new_login(broker) as login,
-                PhoneClient(broker.url, js_code=js_code) as phone,
-            ):
-                await phone.post("register", {"invitation": invitation})
-                await phone.post("scan", {"scene": login.scene})
-                await phone.post("confirm", login.named)
-                subjects.append(await login.subject())
-        user = await admin.ask("GET", "/users/u-alice")
-        await admin.http.close()
+        async with Admin(red.admin) as admin:
+            invitation = await invite(admin, id="u-alice")
+            subjects = []
+            for broker, appid in ((red, APPID), (blue, other)):
+                js_code = platform.login("alice", appid)
+                async with (
+                    new_login(broker) as login,
+                    PhoneClient(broker.url, js_code=js_code) as phone,
+                ):
+                    await phone.post("register", {"invitation": invitation})
+                    await phone.post("scan", {"scene": login.scene})
+                    await phone.post("confirm", login.named)
+                    subjects.append(await login.subject())
+            user = await admin.ask("GET", "/users/u-alice")
 
     assert subjects == ["u-alice", "u-alice"]
     assert [one["provider_app_id"] for one in user.body["identities"]] == [APPID, other]
@@ -284,8 +282,7 @@ async def test_unusual_value_never_causes_a_server_error(admin: Admin, name: str
 
 
 async def test_wrong_token_is_refused_on_every_path(broker: RunningBroker) -> None:
-    unauthorized = Admin(broker.admin, "wrong")
-    async with unauthorized.http:
+    async with Admin(broker.admin, "wrong") as unauthorized:
         for method, path in [
             ("GET", "/users"),
             ("POST", "/users"),
@@ -300,8 +297,7 @@ async def test_users_api_is_absent_with_another_directory(
     start_broker: StartBroker,
 ) -> None:
     broker = await start_broker(admin_token=TOKEN)
-    admin = Admin(broker.admin)
-    async with admin.http:
+    async with Admin(broker.admin) as admin:
         assert (await admin.ask("GET", "/users")).status == 404
 
 
@@ -320,8 +316,7 @@ async def test_invitation_appears_in_no_output(tmp_path: Path) -> None:
     answers: list[object] = []
     with serving(tmp_path, **variables) as (process, line):
         url = line.split(" ready on ")[1].split()[0]
-        admin = Admin(f"http://127.0.0.1:{port}")
-        async with admin.http:
+        async with Admin(f"http://127.0.0.1:{port}") as admin:
             used, unused = [await invite(admin, id=name) for name in ("u-alice", "u-bob")]
             for name, invitation in [("alice", used), ("bob", used), ("alice", unused)]:
                 async with PhoneClient(url, name) as phone:

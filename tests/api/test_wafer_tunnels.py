@@ -252,10 +252,9 @@ async def test_failed_close_is_repeated(world: World) -> None:
 
 async def test_tunnel_of_another_app_is_invalid(world: World) -> None:
     tunnel_id, client = await world.open()
-    admin = Admin(world.broker.admin)
-    added = {"id": "red", "name": "Red", "wafer_host": "red.example", "wafer_key": KEY[::-1]}
-    assert (await admin.ask("POST", "/apps", added)).body["has_wafer_key"] is True
-    await admin.http.close()
+    async with Admin(world.broker.admin) as admin:
+        added = {"id": "red", "name": "Red", "wafer_host": "red.example", "wafer_key": KEY[::-1]}
+        assert (await admin.ask("POST", "/apps", added)).body["has_wafer_key"] is True
     url = f"{world.broker.url}/wafer/red"
     red = TunnelCalls(world.http, url, key=KEY[::-1], host="red.example")
 

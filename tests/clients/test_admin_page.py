@@ -114,10 +114,9 @@ async def prepared(start_broker: StartBroker) -> AsyncIterator[Prepared]:
         phone_page_url=f"http://127.0.0.1:{port}/",
     )
     phones = Site("phone", build_phone_page(broker_url=broker.url), "127.0.0.1", port, "PORT")
-    admin = Admin(broker.admin)
-    await admin.ask("POST", "/apps", RED)
-    await admin.ask("POST", "/users", {"id": "u-alice", "name": "Alice"})
-    await admin.http.close()
+    async with Admin(broker.admin) as admin:
+        await admin.ask("POST", "/apps", RED)
+        await admin.ask("POST", "/users", {"id": "u-alice", "name": "Alice"})
     async with (
         serve_sites([phones]),
         new_login(broker) as login,
@@ -336,10 +335,9 @@ async def test_scan_at_another_address_is_explained(
 
 async def test_failed_unblock_is_reported(chromium: Browser, start_broker: StartBroker) -> None:
     broker = await start_broker("sql", admin_token=TOKEN)
-    admin = Admin(broker.admin)
-    await admin.ask("POST", "/users", {"id": "u-alice"})
-    await admin.ask("PATCH", "/users/u-alice", {"blocked": True})
-    async with admin.http, an_operator(chromium, broker) as operator:
+    async with Admin(broker.admin) as admin, an_operator(chromium, broker) as operator:
+        await admin.ask("POST", "/users", {"id": "u-alice"})
+        await admin.ask("PATCH", "/users/u-alice", {"blocked": True})
         main = await operator.show("users")
         await main.get_by_role("button", name="Edit u-alice").click()
         await admin.ask("DELETE", "/users/u-alice")

@@ -107,11 +107,10 @@ async def test_mini_program_suite_passes(
     broker = await start_broker(
         directory, app_name="小店 & Co", register_url=register_url, admin_token=TOKEN, **public
     )
-    admin = Admin(broker.admin)
-    for match in ("number", "code"):
-        fields = {"id": match, "name": "Bank", "match": match, "origins": [PAGE]}
-        assert (await admin.ask("POST", "/apps", fields)).status == 201
-    await admin.http.close()
+    async with Admin(broker.admin) as admin:
+        for match in ("number", "code"):
+            fields = {"id": match, "name": "Bank", "match": match, "origins": [PAGE]}
+            assert (await admin.ask("POST", "/apps", fields)).status == 201
     invitation = await new_invitation(start_broker) if suite == "pages" else ""
     brief = await start_broker(directory, login_lifetime=1, **public)
     strict = await start_broker(directory, misses_per_minute=2, **public)
@@ -126,8 +125,7 @@ async def test_mini_program_suite_passes(
 async def new_invitation(start_broker: StartBroker) -> str:
     """Return an invitation that brokers with the same records accept."""
     broker = await start_broker("sql", admin_token=TOKEN)
-    admin = Admin(broker.admin)
-    await admin.ask("POST", "/users", {"id": "u-guest"})
-    invited = await admin.ask("POST", "/users/u-guest/invite", {})
-    await admin.http.close()
+    async with Admin(broker.admin) as admin:
+        await admin.ask("POST", "/users", {"id": "u-guest"})
+        invited = await admin.ask("POST", "/users/u-guest/invite", {})
     return str(invited.body["invitation"])

@@ -60,8 +60,7 @@ async def open_bank(start_broker: StartBroker) -> AsyncIterator[OpenBank]:
             port = free_port()
             url = f"http://127.0.0.1:{port}"
             broker = await start_broker(admin_token=TOKEN)
-            admin = Admin(broker.admin)
-            stack.push_async_callback(admin.http.close)
+            admin = await stack.enter_async_context(Admin(broker.admin))
             fields = {"id": "bank", "name": "Bank", "match": match, "origins": [url]}
             assert (await admin.ask("POST", "/apps", fields)).status == 201
 

@@ -53,10 +53,9 @@ async def broker(backend_settings: Payload, start_broker: StartBroker) -> Runnin
 
 @pytest.fixture
 async def admin(broker: RunningBroker) -> AsyncIterator[Admin]:
-    admin = Admin(broker.admin)
-    assert (await admin.ask("POST", "/apps", RED)).status == 201
-    yield admin
-    await admin.http.close()
+    async with Admin(broker.admin) as admin:
+        assert (await admin.ask("POST", "/apps", RED)).status == 201
+        yield admin
 
 
 @pytest.fixture

@@ -36,14 +36,15 @@ RED_KEY = "canary-wafer-key-of-the-app-red"
 
 async def add_red(broker: RunningBroker) -> str:
     """Add an app with a key, change it, and return the answers."""
-    admin = Admin(broker.admin)
-    fields = {"wafer_host": "red.example", "wafer_key": RED_KEY}
-    answers = [
-        await admin.ask("POST", "/apps", {"id": "red", "name": "Red", **fields}),
-        await admin.ask("POST", "/apps", {"id": "bad", "name": "Bad", "wafer_key": RED_KEY * 9}),
-        await admin.ask("GET", "/apps"),
-    ]
-    await admin.http.close()
+    async with Admin(broker.admin) as admin:
+        fields = {"wafer_host": "red.example", "wafer_key": RED_KEY}
+        answers = [
+            await admin.ask("POST", "/apps", {"id": "red", "name": "Red", **fields}),
+            await admin.ask(
+                "POST", "/apps", {"id": "bad", "name": "Bad", "wafer_key": RED_KEY * 9}
+            ),
+            await admin.ask("GET", "/apps"),
+        ]
     assert [answer.status for answer in answers] == [201, 400, 200]
     return str([answer.body for answer in answers])
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import aiohttp
 
@@ -26,11 +27,22 @@ RED: Payload = {
 
 
 class Admin:
-    """A client of the admin port, with or without the admin token."""
+    """A client of the admin port, with or without the admin token, to be used by `async with`."""
 
     def __init__(self, url: str, token: str | None = TOKEN) -> None:
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         self.http = aiohttp.ClientSession(url, headers=headers)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.http.close()
 
     async def ask(self, method: str, path: str, body: object = None) -> Answer:
         async with self.http.request(method, path, json=body) as response:

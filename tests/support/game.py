@@ -43,9 +43,8 @@ class GameStage(NamedTuple):
 
 async def add_app(admin_url: str, tunnel_url: str, pace: Pace) -> GameOptions:
     """Add the app of the game at the admin port."""
-    admin = Admin(admin_url)
     fields = {"id": GAME_APP, "name": "Game", "phone_app": "default", "tunnel_url": tunnel_url}
-    async with admin.http:
+    async with Admin(admin_url) as admin:
         added = await admin.ask("POST", "/apps", fields)
         assert added.status == 201, added.body
         rotated = await admin.ask("POST", f"/apps/{GAME_APP}/rotate-secret")

@@ -162,7 +162,7 @@ async def relying_party(
         "scopes": ALL_SCOPES.split(),
         **fields,
     }
-    async with closing_admin(broker) as admin, aiohttp.ClientSession(broker.url) as http:
+    async with Admin(broker.admin) as admin, aiohttp.ClientSession(broker.url) as http:
         answer = await admin.ask("POST", "/apps", body)
         assert answer.status == 201, answer.body
         secret = ""
@@ -170,15 +170,6 @@ async def relying_party(
             rotated = await admin.ask("POST", f"/apps/{app_id}/rotate-secret")
             secret = rotated.body["api_secret"]
         yield RelyingParty(broker.url, app_id, secret, http, admin)
-
-
-@asynccontextmanager
-async def closing_admin(broker: RunningBroker) -> AsyncIterator[Admin]:
-    admin = Admin(broker.admin)
-    try:
-        yield admin
-    finally:
-        await admin.http.close()
 
 
 def claims_of(token: str) -> dict[str, Any]:

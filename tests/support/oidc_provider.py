@@ -124,12 +124,9 @@ async def one_instance(
     start_broker: StartBroker, folder: Path, engines: Engines | None = None
 ) -> AsyncIterator[Provider]:
     broker = await start_broker(**COMMON)
-    admin = Admin(broker.admin)
-    try:
+    async with Admin(broker.admin) as admin:
         key_file = broker.settings[TokenSettings].key_file
         yield Provider(broker.url, broker.url, admin, (broker.url,), key_file)
-    finally:
-        await admin.http.close()
 
 
 def shared_settings(folder: Path, engines: Engines, port: int) -> Payload:
@@ -153,14 +150,13 @@ async def three_instances(
     brokers = [
         await start_broker(**shared, instance=name) for name in ("browsers", "apps", "phones")
     ]
-    admin = Admin(brokers[1].admin)
-    try:
-        async with nginx_by_path(folder / "nginx", port, *(one.url for one in brokers[:2])):
-            instances = tuple(broker.url for broker in brokers)
-            issuer = f"http://127.0.0.1:{port}"
-            yield Provider(issuer, brokers[2].url, admin, instances, folder / "keys.json")
-    finally:
-        await admin.http.close()
+    async with (
+        Admin(brokers[1].admin) as admin,
+        nginx_by_path(folder / "nginx", port, *(one.url for one in brokers[:2])),
+    ):
+        instances = tuple(broker.url for broker in brokers)
+        issuer = f"http://127.0.0.1:{port}"
+        yield Provider(issuer, brokers[2].url, admin, instances, folder / "keys.json")
 
 
 @asynccontextmanager
@@ -175,14 +171,11 @@ async def two_instances_in_turn(
     shared = {**shared_settings(folder, engines, port), "trusted_proxies": ["127.0.0.1"]}
     brokers = [await start_broker(**shared, instance=name) for name in ("first", "second")]
     instances = tuple(broker.url for broker in brokers)
-    admin = Admin(brokers[1].admin)
-    try:
+    async with Admin(brokers[1].admin) as admin:
         async with nginx_before(instances, folder / "nginx", port) as issuer:
             yield Provider(issuer, issuer, admin, instances, folder / "keys.json")
         served = upstreams(folder / "nginx" / "access.log", "/oauth/")
         assert served >= {url.removeprefix("http://") for url in instances}, served
-    finally:
-        await admin.http.close()
 
 
 def upstreams(access_log: Path, path: str) -> set[str]:

@@ -94,6 +94,5 @@ async def running_broker_provider(start_broker: StartBroker) -> AsyncIterator[Br
     broker = await start_broker(
         directory=FullDirectory(), clock=clock, admin_token=TOKEN, webhooks_private=True
     )
-    admin = Admin(broker.admin)
-    yield BrokerProvider(broker, admin, clock)
-    await admin.http.close()
+    async with Admin(broker.admin) as admin:
+        yield BrokerProvider(broker, admin, clock)

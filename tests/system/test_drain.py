@@ -238,15 +238,14 @@ async def test_admin_stream_ends_before_the_shutdown_timeout(
     sites = [Site(name, one, "127.0.0.1", 0, "PORT") for name, one in applications.items()]
     async with AsyncExitStack() as stack:
         addresses = await stack.enter_async_context(serve_sites(sites))
-        admin = Admin(addresses["admin"])
-        stream = await admin.http.get("/events")
-        await stream.content.readline()  # the stream has begun
+        async with Admin(addresses["admin"]) as admin:
+            stream = await admin.http.get("/events")
+            await stream.content.readline()  # the stream has begun
 
-        async with asyncio.timeout(60):
-            await stack.aclose()
+            async with asyncio.timeout(60):
+                await stack.aclose()
 
-        assert await stream.content.read() == b"\n"
-        await admin.http.close()
+            assert await stream.content.read() == b"\n"
 
 
 async def test_sigterm_drains_and_ends_within_limits(

@@ -92,10 +92,9 @@ async def test_documented_wafer_urls_answer(start_broker: StartBroker, column: i
                 rows[name] = cells[column].strip("`")
     settings = {"wafer_host": HOST, "wafer_key": KEY, "wafer_callbacks_private": True}
     broker = await start_broker(**settings, admin_token=TOKEN)
-    admin = Admin(broker.admin)
-    fields = {"id": "red", "name": "Red", "wafer_host": HOST, "wafer_key": KEY}
-    assert (await admin.ask("POST", "/apps", fields)).status == 201
-    await admin.http.close()
+    async with Admin(broker.admin) as admin:
+        fields = {"id": "red", "name": "Red", "wafer_host": HOST, "wafer_key": KEY}
+        assert (await admin.ask("POST", "/apps", fields)).status == 201
     auth, tunnel = (url.replace("https://login.example", broker.url) for url in rows.values())
 
     async with aiohttp.ClientSession() as http, serving_business() as business:
@@ -114,10 +113,11 @@ async def world(start_broker: StartBroker) -> AsyncIterator[TunnelWorld]:
 
 async def test_documented_requests_return_documented_answers(world: TunnelWorld) -> None:
     examples = re.findall(r"```sh\n(curl.*?)```\n+```json\n(.*?)```", TUNNELS, re.DOTALL)
-    admin = Admin(world.broker.admin)
-    await admin.ask("POST", "/apps", {"id": "red", "name": "Red", "tunnel_url": world.backend.url})
-    secret = (await admin.ask("POST", "/apps/red/rotate-secret")).body["api_secret"]
-    await admin.http.close()
+    async with Admin(world.broker.admin) as admin:
+        await admin.ask(
+            "POST", "/apps", {"id": "red", "name": "Red", "tunnel_url": world.backend.url}
+        )
+        secret = (await admin.ask("POST", "/apps/red/rotate-secret")).body["api_secret"]
     async with PhoneClient(world.broker.url, js_code="pretend:alice", app="red") as phone:
         session = {"ID": phone.session["id"], "SKEY": phone.session["skey"]}
     variables = {"BROKER": world.broker.url, "APP": "red", "SECRET": secret, **session}

@@ -38,12 +38,9 @@ async def site(
     settings = {**COMMON, "state_url": redis.url, "key_file": keys}
     first = await start_broker(**settings, instance="first")
     second = await start_broker(**settings, instance="second", public_url=first.url)
-    admin = Admin(first.admin)
-    try:
+    async with Admin(first.admin) as admin:
         provider = Provider(first.url, second.url, admin, (first.url, second.url), keys)
         yield await add_site(provider, scopes=["openid", "profile", "offline_access"])
-    finally:
-        await admin.http.close()
 
 
 @pytest.fixture

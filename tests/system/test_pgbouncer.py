@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from itertools import count, cycle, islice
 
 import pytest
 
@@ -55,10 +56,9 @@ async def test_no_admin_call_fails_behind_pgbouncer(
     start_broker: StartBroker, settings: dict[str, object]
 ) -> None:
     brokers = [await start_broker(**settings) for _ in range(2)]
-    admins = [Admin(broker.admin) for broker in brokers]
 
-    async def calls(number: int) -> list[int]:
-        name, admin = f"app-{number}", admins[number % 2]
+    async def calls(number: int, admin: Admin) -> list[int]:
+        name = f"app-{number}"
         return [
             (await admin.ask("POST", "/apps", {"id": name, "name": name})).status,
             (await admin.ask("PATCH", f"/apps/{name}", {"origins": ["https://a.example"]})).status,
@@ -66,10 +66,10 @@ async def test_no_admin_call_fails_behind_pgbouncer(
             (await admin.ask("DELETE", f"/apps/{name}")).status,
         ]
 
-    answers = await asyncio.gather(*(calls(number) for number in range(CALLS // 4)))
+    async with Admin(brokers[0].admin) as first, Admin(brokers[1].admin) as second:
+        admins = islice(cycle((first, second)), CALLS // 4)
+        answers = await asyncio.gather(*map(calls, count(), admins))
     late = await start_broker(**settings)
-    for admin in admins:
-        await admin.http.close()
 
     assert answers == [[201, 200, 200, 204]] * (CALLS // 4)
     assert late.admin
@@ -79,9 +79,9 @@ async def test_logins_confirm_behind_pgbouncer(
     start_broker: StartBroker, settings: dict[str, object]
 ) -> None:
     broker = await start_broker("sql", **settings)
-    admin = Admin(broker.admin)
-    await admin.ask("POST", "/users", {"id": "u-alice"})
-    invited = await admin.ask("POST", "/users/u-alice/invite", {})
+    async with Admin(broker.admin) as admin:
+        await admin.ask("POST", "/users", {"id": "u-alice"})
+        invited = await admin.ask("POST", "/users/u-alice/invite", {})
     async with PhoneClient(broker.url) as phone:
         registered = await phone.post("register", {"invitation": invited.body["invitation"]})
 
@@ -94,7 +94,6 @@ async def test_logins_confirm_behind_pgbouncer(
             return (await phone.post("confirm", login)).body.get("state")
 
         states = await asyncio.gather(*(confirm() for _ in range(12)))
-    await admin.http.close()
 
     assert registered.status == 200
     assert states == ["confirmed"] * 12
@@ -119,17 +118,16 @@ async def test_migrations_run_once_behind_pgbouncer(
 async def test_records_recover_when_pgbouncer_restarts(
     start_broker: StartBroker, settings: dict[str, object], bouncer: PgBouncer
 ) -> None:
-    admin = Admin((await start_broker(**settings)).admin)
-    await asyncio.gather(*(admin.ask("GET", "/apps") for _ in range(8)))
-    bouncer.stop()
-    refused = (await admin.ask("GET", "/apps")).status
-    bouncer.start()
+    async with Admin((await start_broker(**settings)).admin) as admin:
+        await asyncio.gather(*(admin.ask("GET", "/apps") for _ in range(8)))
+        bouncer.stop()
+        refused = (await admin.ask("GET", "/apps")).status
+        bouncer.start()
 
-    async def answers() -> bool:
-        return (await admin.ask("GET", "/apps")).status == 200
+        async def answers() -> bool:
+            return (await admin.ask("GET", "/apps")).status == 200
 
-    await eventually(answers, within=30)
-    await admin.http.close()
+        await eventually(answers, within=30)
 
     assert refused == 503
 

@@ -229,9 +229,9 @@ async def test_broker_serves_two_mini_programs(
     wechat: Pretending, start_broker: StartBroker
 ) -> None:
     broker = await start_broker(**wechat.settings(admin_token=TOKEN))
-    admin = Admin(broker.admin)
-    red = {"id": "red", "name": "Red", "provider_app_id": RED, "provider_secret": RED_SECRET}
-    assert (await admin.ask("POST", "/apps", red)).status == 201
+    async with Admin(broker.admin) as admin:
+        red = {"id": "red", "name": "Red", "provider_app_id": RED, "provider_secret": RED_SECRET}
+        assert (await admin.ask("POST", "/apps", red)).status == 201
     browser, new_login = await begin_at(broker, "red")
     platform = wechat.wechat.platform
 
@@ -246,7 +246,6 @@ async def test_broker_serves_two_mini_programs(
         "redeem", {"login_id": new_login["login_id"], "secret": new_login["secret"]}
     )
     await browser.close()
-    await admin.http.close()
 
     assert redeemed["subject"].startswith("wechat:")
     assert wechat.wechat.calls["stable_token"] == 2  # one for each program
@@ -260,14 +259,13 @@ async def test_app_cannot_use_the_forbidden_pretend_provider(
     broker = await start_broker(
         **wechat.settings(admin_token=TOKEN, public_url="https://login.example")
     )
-    admin = Admin(broker.admin)
-    app = {"id": "easy", "name": "Easy", "provider": "pretend", "provider_app_id": "any"}
-    assert (await admin.ask("POST", "/apps", app)).status == 201
+    async with Admin(broker.admin) as admin:
+        app = {"id": "easy", "name": "Easy", "provider": "pretend", "provider_app_id": "any"}
+        assert (await admin.ask("POST", "/apps", app)).status == 201
 
     async with PhoneClient(broker.url, "root", app="easy") as phone:
         opened = phone.session
     browser, new_login = await begin_at(broker, "easy")
     await browser.close()
-    await admin.http.close()
 
     assert opened["error"] == new_login["error"] == "temporarily_unavailable"

@@ -20,11 +20,10 @@ from tests.support.waiting import eventually
 
 async def add_red(broker: RunningBroker, *urls: str) -> None:
     """Add the app `red`, and wait until the brokers at `urls` know it."""
-    admin = Admin(broker.admin)
-    fields = {"id": "red", "name": "Red", "wafer_host": HOST, "wafer_key": KEY}
-    answer = await admin.ask("POST", "/apps", fields)
-    assert answer.status == 201, answer
-    await admin.http.close()
+    async with Admin(broker.admin) as admin:
+        fields = {"id": "red", "name": "Red", "wafer_host": HOST, "wafer_key": KEY}
+        answer = await admin.ask("POST", "/apps", fields)
+        assert answer.status == 201, answer
     async with aiohttp.ClientSession() as http:
         for url in urls:
             calls = TunnelCalls(http, f"{url}/wafer/red")

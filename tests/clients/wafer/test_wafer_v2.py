@@ -22,11 +22,10 @@ from web_demo.wafer2_server import Configuration
 async def business(start_broker: StartBroker) -> AsyncIterator[str]:
     """The URL of the example server."""
     broker = await start_broker(**SDK_SETTINGS)
-    admin = Admin(broker.admin)
-    fields = {"id": "red", "name": "Red", "wafer_host": HOST, "wafer_key": KEY}
-    assert (await admin.ask("POST", "/apps", fields)).status == 201
-    secret = (await admin.ask("POST", "/apps/red/rotate-secret")).body["api_secret"]
-    await admin.http.close()
+    async with Admin(broker.admin) as admin:
+        fields = {"id": "red", "name": "Red", "wafer_host": HOST, "wafer_key": KEY}
+        assert (await admin.ask("POST", "/apps", fields)).status == 201
+        secret = (await admin.ask("POST", "/apps/red/rotate-secret")).body["api_secret"]
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     server = ExampleServer(Configuration(broker.url, "red", secret, HOST, KEY, url))
