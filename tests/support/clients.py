@@ -97,11 +97,9 @@ class PythonBrowser:
     async def cut(self) -> None:
         await self._client.eio.ws.close()
 
-    def break_off(self) -> None:
-        """Reset the connection after the sent data has left."""
-        asyncio.get_running_loop().call_later(0.005, self._abort)
-
-    def _abort(self) -> None:
+    async def break_off(self) -> None:
+        """Close the connection without reading, after the queued packets have been sent."""
+        await self._client.eio.queue.join()
         self._client.eio.ws._response.connection.transport.abort()
 
     async def close(self) -> None:
