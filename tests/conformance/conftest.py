@@ -27,7 +27,7 @@ def _redis_may_be_late(long_redis_limits: None) -> None:
 
 @pytest.fixture
 async def database(records_url: str) -> AsyncIterator[Database]:
-    database = Database(records_url, statement_timeout=1)
+    database = Database(records_url, statement_timeout=60)
     yield database
     await database.close()
 

@@ -92,6 +92,7 @@ async def test_locked_database_file_is_retried(cluster: Cluster, log_lines: LogL
         sqlite3.connect(cluster.records.partition(":///")[2], isolation_level=None)
     ) as other:
         other.execute("BEGIN IMMEDIATE")
+        cluster.statement_timeout = 1
         one = await cluster.start()
         await eventually(lambda: log_lines.count("pool refill failed"), within=TIMEOUT)
         other.execute("ROLLBACK")

@@ -46,7 +46,14 @@ async def test_close_waits_for_a_cancelled_open(
     reader.cancel()
     await asyncio.wait([reader])
 
-    asyncio.get_running_loop().call_later(0.1, slow.allowed.set)
+    thread = slow.threads[0]
+    join = thread.join
+
+    def allow_and_join(timeout: float | None = None) -> None:
+        slow.allowed.set()
+        join(timeout)
+
+    monkeypatch.setattr(thread, "join", allow_and_join)
     await database.close()
 
-    assert not slow.threads[0].is_alive()
+    assert not thread.is_alive()

@@ -125,6 +125,7 @@ class Cluster:
     """Resources shared by instances: state, records, pictures, a provider, apps, the time.
 
     store: the memory state; unused with Redis.
+    statement_timeout: of the databases of instances that start; generous for a busy machine.
     """
 
     def __init__(
@@ -147,6 +148,7 @@ class Cluster:
         self.counting = CountingProvider()
         self.make: Callable[[], Provider] = lambda: self.counting
         self.missed: Counter[str] = Counter()
+        self.statement_timeout = 60.0
         self.database = Database(records)
         self.codes = SqlCodeStore(self.database, clock=self.clock)
         stack.push_async_callback(self.database.close)
@@ -168,7 +170,7 @@ class Cluster:
             store = open_state(self.url, self.clock)
             await opened(store)
             self.stack.push_async_callback(store.close)
-        database = Database(self.records, statement_timeout=1)
+        database = Database(self.records, statement_timeout=self.statement_timeout)
         self.stack.push_async_callback(database.close)
         accounts = ProviderRegistry(
             apps=self.apps,

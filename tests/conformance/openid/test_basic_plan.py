@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import json
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,7 +27,6 @@ from tests.support.openid_agent import (
     is_error,
     is_error_page,
 )
-from tests.support.waiting import eventually
 
 CLAIMS_OF_SCOPE: Mapping[str, tuple[str, ...]] = {
     "profile": ("name", "nickname", "preferred_username", "picture", "locale", "zoneinfo"),
@@ -196,14 +194,16 @@ async def test_ensure_post_request_succeeds(party: RelyingParty) -> None:
 # ---- sign-in sessions ----
 
 
-async def next_second(tokens: Tokens, seconds: int = 1) -> None:
-    """Wait until `auth_time` of a new login is later than that of `tokens`."""
-    await eventually(lambda: int(time.time()) > tokens.claims["auth_time"] + seconds - 1)
+async def sign_in_a_minute_ago(party: RelyingParty, **changes: str) -> Tokens:
+    """Sign in with the clock of the provider behind. A token is never ahead of its host's clock."""
+    await party.provider.set_clock_ahead(-60)
+    tokens = await party.sign_in(**changes)
+    await party.provider.set_clock_ahead(0)
+    return tokens
 
 
 async def test_prompt_login(party: RelyingParty) -> None:
-    first = await party.sign_in()
-    await next_second(first)
+    first = await sign_in_a_minute_ago(party)
     fields = party.request(prompt="login")
 
     answer = await party.authorize(fields)
@@ -238,8 +238,7 @@ async def test_prompt_none_logged_in(party: RelyingParty) -> None:
 
 
 async def test_max_age_1(party: RelyingParty) -> None:
-    first = await party.sign_in(max_age="15000")
-    await next_second(first, 2)
+    first = await sign_in_a_minute_ago(party, max_age="15000")
     fields = party.request(max_age="1")
 
     answer = await party.authorize(fields)
