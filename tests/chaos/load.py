@@ -14,6 +14,7 @@ from tests.chaos.browser import Browser, Code
 from tests.chaos.ledger import Ledger
 from tests.chaos.phone import Phone
 from tests.chaos.world import World
+from tests.support.waiting import eventually
 
 SCAN_DELAY_MAX = 1.5
 CONFIRM_DELAY_MAX = 1.0
@@ -100,6 +101,18 @@ class Load(Generic[S]):
     def release_waiting(self) -> None:
         for user in self.waiting:
             user.may_scan.set()
+
+    async def until_logged_in(self, count: int) -> None:
+        """Wait until `count` more users are logged in. Raises the exception of a user."""
+        before = self._logged_in()
+        await eventually(lambda: self._logged_in() >= before + count)
+
+    def _logged_in(self) -> int:
+        """Return the number of users who are logged in. Raises the exception of a user."""
+        done = [task for task in self._tasks if task.done()]
+        for task in done:
+            task.result()
+        return len(done)
 
     async def finish(self, within: float) -> None:
         """Wait until all users are logged in. Raises the exception of a user."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from typing import Any, Protocol
 
 import aiohttp
@@ -41,6 +42,7 @@ class Phone:
         self._browser = browser
         self._name = name
         self._bearer = ""
+        self._asked_at = 0.0
 
     async def confirm_code(self, code: Code, *, delay: float) -> bool:
         """Scan, wait, confirm, and return whether the login is confirmed."""
@@ -53,7 +55,7 @@ class Phone:
         if "error" in answer:
             self._ledger.add_refusal("confirm", answer["error"])
             return False
-        self._ledger.set_confirmed(code.login_id)
+        self._ledger.set_confirmed(code.login_id, self._asked_at)
         return True
 
     async def _ask(self, verb: str, body: Payload) -> Payload:
@@ -84,6 +86,7 @@ class Phone:
     async def _try(self, instance: Instance, verb: str, body: Payload) -> Payload | None:
         """Return the answer, or None if there is none or its status is 503."""
         headers = {"Authorization": self._bearer} if self._bearer else {}
+        self._asked_at = time.monotonic()
         try:
             async with self._http.post(
                 f"{instance.url}/phone/{verb}", json=body, headers=headers, timeout=ANSWER_TIMEOUT

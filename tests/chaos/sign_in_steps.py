@@ -73,6 +73,7 @@ class Steps:
     """One sign-in. The steps raise Unanswered and SignInRefused.
 
     cookie: of its request, as the browser sends it. code: the login's code on the screen.
+    unanswered: how many requests had no answer.
     """
 
     http: aiohttp.ClientSession
@@ -81,6 +82,7 @@ class Steps:
     request: str = ""
     verifier: str = ""
     code: Code | None = None
+    unanswered: int = 0
 
     async def begin(self, url: str) -> Code:
         """Open the sign-in page, and return the code that it shows."""
@@ -155,7 +157,9 @@ class Steps:
             async with self.http.request(method, url, allow_redirects=False, **options) as response:
                 text = await response.text()
         except (aiohttp.ClientError, OSError, TimeoutError):
+            self.unanswered += 1
             raise Unanswered from None
         if response.status == 503:
+            self.unanswered += 1
             raise Unanswered
         return Reply(response.status, response.headers, text)

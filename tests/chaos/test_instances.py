@@ -30,6 +30,9 @@ ROUNDS = 4
 ANSWER_DELAY = 0.2
 """Delay of the answer of Redis in seconds: enough to kill the waiting broker."""
 
+LOGINS_DURING = 5
+"""Users who log in while an instance is down."""
+
 SILENT_CLIENTS = 2
 
 GROWTH_MAX_BYTES = 32 << 20
@@ -47,9 +50,9 @@ async def world_of_three(redis: RedisServer, tmp_path: Path) -> AsyncIterator[Wo
 
 
 async def test_logins_survive_killed_instance(fault: Fault, world: World) -> None:
-    async with fault("`kill -9` of an instance", world):
+    async with fault("`kill -9` of an instance", world) as users:
         world.instances[0].kill()
-        await asyncio.sleep(2)
+        await users.until_logged_in(LOGINS_DURING)
         await world.instances[0].start()
 
 

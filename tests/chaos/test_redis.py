@@ -9,15 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.ledger import TOKEN_TIMEOUT
 from tests.chaos.load import Fault
 from tests.chaos.world import World, brokers_with_links
 from tests.support.servers.redis import RedisServer, redis_program, running
 
 long = pytest.mark.chaos_long
-
-ANSWER_TIME = 0.1
-"""Maximum seconds of an answer from the broker to the phone."""
 
 
 async def test_logins_survive_redis_restart(fault: Fault, world: World, redis: RedisServer) -> None:
@@ -61,14 +57,10 @@ async def test_lost_logins_are_reported_after_empty_restart(
         await asyncio.to_thread(redis.start)
 
     ledger = users.ledger
-    # The answer to a confirm before the stop may arrive just after it.
-    latest_confirm = stopped_at + ANSWER_TIME
     for entry in ledger.waiting_at_start():
         if entry.confirmed_at is None:
             assert entry.ended_at is not None, "a browser was not notified"
-        else:
-            assert entry.confirmed_at < latest_confirm, "a lost confirm was answered"
+        assert not entry.was_asked_after(stopped_at), "a confirm of a lost login was accepted"
     for user in users.waiting:
         assert user.browser.code is not None
-        new_login_at = ledger.entries[user.browser.code.login_id].began_at
-        assert ledger.began_at < new_login_at < ledger.ended_at + TOKEN_TIMEOUT
+        assert ledger.entries[user.browser.code.login_id].began_at > ledger.began_at

@@ -21,6 +21,7 @@ from tests.chaos.sign_in_steps import Steps, Unanswered, add_app, repeated
 from tests.chaos.world import Instance, World, brokers_with_links
 from tests.support.oidc_browser import new_person
 from tests.support.servers.redis import RedisServer, redis_program, running
+from tests.support.waiting import eventually
 
 T = TypeVar("T")
 
@@ -30,6 +31,12 @@ SIGN_INS = 10
 
 RATE = 3.0
 """Sign-ins per second under load."""
+
+ANSWER_DELAY = 0.3
+"""Delay of each answer of Redis in seconds: enough to kill the waiting broker."""
+
+REDEEMED = (rb"\"redeemed\"",)
+"""Content of the login that a form writes, as MONITOR prints it."""
 
 PAUSE = 10.0
 """Seconds for which a process does not run."""
@@ -44,6 +51,7 @@ class Setup(NamedTuple):
     secret: str
     probes: Sequence[LivenessProbe]
     rows: list[Row]
+    ledger: Ledger
 
     @property
     def urls(self) -> tuple[str, str]:
@@ -71,7 +79,7 @@ class Setup(NamedTuple):
 
         Each code is then exchanged twice: the first time yields tokens, the second time nothing.
         """
-        ledger = Ledger()
+        ledger = self.ledger
         codes: list[str] = []
         for one in steps:
             assert one.code is not None
@@ -102,27 +110,31 @@ async def each(steps: list[Steps], act: Callable[[Steps], Awaitable[T]]) -> list
 
 
 @asynccontextmanager
-async def two_brokers(redis: RedisServer, folder: Path, rows: list[Row]) -> AsyncIterator[Setup]:
+async def two_brokers(
+    redis: RedisServer, folder: Path, rows: list[Row], ledger: Ledger
+) -> AsyncIterator[Setup]:
     secret = await asyncio.to_thread(add_app, folder)
     async with (
         brokers_with_links(redis, folder) as world,
         aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as http,
     ):
         with probing(world.instances) as probes:
-            yield Setup(world, redis, http, secret, probes, rows)
+            yield Setup(world, redis, http, secret, probes, rows, ledger)
 
 
 @pytest.fixture
-async def setup(redis: RedisServer, tmp_path: Path, rows: list[Row]) -> AsyncIterator[Setup]:
-    async with two_brokers(redis, tmp_path, rows) as setup:
+async def setup(
+    redis: RedisServer, tmp_path: Path, rows: list[Row], ledger: Ledger
+) -> AsyncIterator[Setup]:
+    async with two_brokers(redis, tmp_path, rows, ledger) as setup:
         yield setup
 
 
 @pytest.fixture
-async def empty_setup(tmp_path: Path, rows: list[Row]) -> AsyncIterator[Setup]:
+async def empty_setup(tmp_path: Path, rows: list[Row], ledger: Ledger) -> AsyncIterator[Setup]:
     """Brokers over a Redis without persistence."""
     with running(redis_program()) as redis:
-        async with two_brokers(redis, tmp_path, rows) as setup:
+        async with two_brokers(redis, tmp_path, rows, ledger) as setup:
             yield setup
 
 
@@ -146,12 +158,13 @@ async def test_form_whose_answer_is_lost_yields_one_grant(setup: Setup) -> None:
     """The instance dies after Redis has stored the claim, and the browser posts again."""
     steps = await setup.confirmed()
     victim = setup.world.instances[0]
-    victim.link.delay = 0.3
+    victim.link.delay = ANSWER_DELAY
 
     async with setup.fault("`kill -9` after the form is stored", steps) as codes:
-        lost = [asyncio.create_task(one.submit(victim.url)) for one in steps]
-        await asyncio.sleep(0.4)
-        victim.kill()
+        async with monitoring(setup.redis) as monitor:
+            lost = [asyncio.create_task(one.submit(victim.url)) for one in steps]
+            await monitor.write(REDEEMED, victim.link)
+            victim.kill()
         before = await asyncio.gather(*lost, return_exceptions=True)
         codes += await setup.submitted(steps, setup.urls[1])
 
@@ -164,7 +177,7 @@ async def test_exchange_whose_answer_is_lost_gives_no_second_grant(setup: Setup)
     [used, code, *_] = await setup.submitted(steps, setup.urls[0])
     await first.exchange(setup.urls[0], used)  # loads the scripts
     victim = setup.world.instances[0]
-    victim.link.delay = 0.2
+    victim.link.delay = ANSWER_DELAY
 
     async with monitoring(setup.redis) as monitor:
         lost = asyncio.create_task(second.exchange(victim.url, code))
@@ -197,7 +210,7 @@ async def test_restarted_redis_loses_no_confirmed_sign_in(setup: Setup) -> None:
     async with setup.fault("Redis restarted with its data, before the form", steps) as codes:
         await asyncio.to_thread(setup.redis.stop)
         posts = asyncio.create_task(setup.submitted(steps, *setup.urls))
-        await asyncio.sleep(1)
+        await eventually(lambda: all(one.unanswered for one in steps))
         assert not posts.done()
         await asyncio.to_thread(setup.redis.start)
         codes += await posts
