@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from functools import cache
+from itertools import chain
+from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -16,13 +19,20 @@ from tests.support.environment import ROOT
 from tests.support.sources import Function, outline, outline_of
 
 TESTS = ROOT / "tests"
-MODULES = sorted(path for path in TESTS.rglob("*.py") if "chaos" not in path.parts)
+MODULES = sorted(TESTS.rglob("*.py"))
 
-SLEEPS = frozenset({"sleep", "wait_for_timeout"})
+SLEEPS = frozenset({"sleep", "wait_for_timeout", "call_later"})
 CLOCKS = frozenset({"monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns"})
+
+CLOCK_CALL = re.compile(rf"\b(?:{'|'.join(CLOCKS)}|time\.time|\w*loop(?:\(\))?\.time)$")
+"""A function that reads a clock: monotonic, that of an event loop, or the wall clock."""
+
+ARITHMETIC = frozenset({"abs", "float", "int", "max", "min", "round"})
 
 SHORTEST_LIMIT = 30.0
 """Seconds. Of a limit that only bounds a wait: a shorter one may end on a busy machine."""
+
+LONG = "a fault of tests that only `make chaos` runs"
 
 EXCEPTIONS: Mapping[str, str] = {
     "support/waiting.py::eventually": "the shared helper that waits",
@@ -31,8 +41,27 @@ EXCEPTIONS: Mapping[str, str] = {
     "support/chat_members.py::wait_to_repeat": "a client that repeats a refused request",
     "support/conformance_peer.py::welcome": "the official suite loses a frame sent at once",
     "system/test_concurrent_instances.py::later": "moves one of two racing acts; any order passes",
+    "conformance/test_records.py::test_locked_database_file_is_readable": "tests the timeout",
+    "conformance/test_records.py::test_hanging_server_causes_a_timeout": "tests the timeout",
+    "chaos/browser.py": "a client that behaves as the widget does",
+    "chaos/flooder.py": "a client that sends without end; only in `make chaos`",
+    "chaos/load.py": "users who arrive at a rate and take their time",
+    "chaos/network_link.py": "a slow link",
+    "chaos/phone.py": "a client that repeats a request",
+    "chaos/sign_in_steps.py::repeated": "a client that repeats a request",
+    "chaos/tunnel_talk.py": "a client and a backend that repeat a request",
+    "chaos/world.py::stop": "a load balancer that detects a drain late; any delay passes",
+    "chaos/test_sign_ins.py::pause_instance": LONG,
+    "chaos/test_sign_ins.py::pause_redis": LONG,
+    "chaos/test_sign_ins.py::kill_instance": LONG,
+    "chaos/test_tunnels.py::redis_paused": LONG,
+    "chaos/test_tunnels.py::cut_off": LONG,
+    "chaos/test_tunnels.py::backend_down": LONG,
 }
-"""Functions that may do what is forbidden here, and why."""
+"""Functions and modules that may do what is forbidden here, and why."""
+
+LONG_MARKS = frozenset({"long", "pytest.mark.chaos_long"})
+"""Decorators of the tests that only `make chaos` runs. The length of a fault belongs to them."""
 
 MOST_WORDS = 9
 """Words of a test name after `test_`."""
@@ -53,11 +82,19 @@ def calls(node: ast.AST) -> Iterator[tuple[ast.Call, str]]:
 
 
 def reads_clock(node: ast.AST, names: frozenset[str] = frozenset()) -> bool:
-    """Whether a part of `node` is the time of a clock that a test cannot set."""
-    for one, name in calls(node):
-        if name in CLOCKS or (name == "time" and "loop" in ast.unparse(one.func)):
+    """Whether `node` is computed from the time of a clock that a test cannot set.
+
+    A time that is an argument of another function, such as a stub of a clock, does not count.
+    """
+    if isinstance(node, ast.Call):
+        function = ast.unparse(node.func)
+        if CLOCK_CALL.search(function):
             return True
-    return any(isinstance(one, ast.Name) and one.id in names for one in ast.walk(node))
+        if function not in ARITHMETIC:
+            return False
+    if isinstance(node, ast.Name) and node.id in names:
+        return True
+    return any(reads_clock(one, names) for one in ast.iter_child_nodes(node))
 
 
 def fixed_sleeps(function: ast.AST) -> Iterator[tuple[int, str]]:
@@ -82,21 +119,62 @@ def measured_durations(function: ast.AST) -> Iterator[tuple[int, str]]:
             yield one.lineno, "compares measured times: use a clock that the test sets"
 
 
-def short_limits(function: ast.AST) -> Iterator[tuple[int, str]]:
+def short_limits(function: ast.AST, constants: Mapping[str, float]) -> Iterator[tuple[int, str]]:
+    """constants: the numbers that the module has under a name."""
     for call, name in calls(function):
-        limits = [one.value for one in call.keywords if one.arg in ("timeout", "within")]
+        limits = [one.value for one in call.keywords if one.arg in LIMITS]
         limits += call.args[:1] if name in ("timeout", "settimeout") else []
-        limits += call.args[1:2] if name == "wait_for" else []
+        limits += call.args[1:2] if name in WAITS else []
         for limit in limits:
-            seconds = limit.value if isinstance(limit, ast.Constant) else None
-            if isinstance(seconds, int | float) and seconds < SHORTEST_LIMIT:
+            seconds = number(limit, constants)
+            if seconds is not None and seconds < SHORTEST_LIMIT:
                 yield call.lineno, f"waits at most {seconds} s: a busy machine needs 30"
 
 
-RULES = (fixed_sleeps, measured_durations, short_limits)
+def number(node: ast.AST, constants: Mapping[str, float] = MappingProxyType({})) -> float | None:
+    """Return the number that an expression is, by itself or by a name; None if it is another."""
+    if isinstance(node, ast.Name):
+        return constants.get(node.id)
+    if isinstance(node, ast.Constant) and isinstance(node.value, int | float):
+        return node.value
+    return None
+
+
+def constants_of(tree: ast.Module) -> dict[str, float]:
+    """Return the numbers that a module defines, or imports from another one of the tests."""
+    found = assigned_numbers(tree)
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tests."):
+            defined = defined_numbers(ROOT / f"{str(node.module).replace('.', '/')}.py")
+            names = {one.asname or one.name: one.name for one in node.names}
+            found |= {here: defined[name] for here, name in names.items() if name in defined}
+    return found
+
+
+@cache
+def defined_numbers(file: Path) -> dict[str, float]:
+    return assigned_numbers(ast.parse(file.read_text())) if file.is_file() else {}
+
+
+def assigned_numbers(tree: ast.Module) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for node in tree.body:
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            seconds = number(node.value)
+            if seconds is not None:
+                found |= {ast.unparse(target): seconds for target in targets}
+    return found
+
+
+LIMITS = frozenset({"timeout", "within", "statement_timeout"})
+"""Arguments that limit a wait."""
+
+WAITS = frozenset({"wait_for", "eventually", "wait_until"})
+"""Functions whose second argument limits a wait."""
 
 SUSPECT = re.compile(
-    rf"\b(?:{'|'.join([*SLEEPS, *CLOCKS])}|wait_for|(?:set)?timeout|within)\b|\btime\("
+    rf"\b(?:{'|'.join([*SLEEPS, *CLOCKS, *LIMITS, *WAITS])}|settimeout)\b|\btime\("
 )
 """A word that each function has which breaks a rule. Most functions have none."""
 
@@ -108,21 +186,46 @@ def functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]
             yield node
 
 
-def suspects(source: str) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-    """The functions of a module that have a suspect word."""
-    lines = [number for number, line in enumerate(source.split("\n"), 1) if SUSPECT.search(line)]
-    for node in functions(ast.parse(source)) if lines else ():
+def is_long(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """Whether a test runs in `make chaos` only."""
+    return any(ast.unparse(one) in LONG_MARKS for one in function.decorator_list)
+
+
+def is_long_module(tree: ast.Module) -> bool:
+    """Whether all tests of a module, and with them its helpers, run in `make chaos` only."""
+    marks = [ast.unparse(one) for one in tree.body if isinstance(one, ast.Assign)]
+    if any(re.match(r"pytestmark = .*pytest\.mark\.chaos_long\b", mark) for mark in marks):
+        return True
+    tests = [one for one in functions(tree) if one.name.startswith("test_")]
+    return bool(tests) and all(map(is_long, tests))
+
+
+def suspects(tree: ast.Module, source: str) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    """The functions of a module that have a suspect word and that `make test` runs."""
+    lines = [at for at, line in enumerate(source.split("\n"), 1) if SUSPECT.search(line)]
+    for node in functions(tree):
+        if is_long(node):
+            continue
         if any(node.lineno <= line <= (node.end_lineno or line) for line in lines):
             yield node
 
 
 def problems_in(source: str, module: str) -> dict[str, str]:
     """Problems of a module by place; those of a nested function under its own name."""
+    if module in EXCEPTIONS or not SUSPECT.search(source):
+        return {}
+    tree = ast.parse(source)
+    if is_long_module(tree):
+        return {}
     found: dict[str, str] = {}
-    for function in suspects(source):
-        for rule in RULES:
-            for line, problem in rule(function):
-                found[f"{module}:{line}"] = f"{module}::{function.name} {problem}"
+    constants = constants_of(tree)
+    for function in suspects(tree, source):
+        for line, problem in chain(
+            fixed_sleeps(function),
+            measured_durations(function),
+            short_limits(function, constants),
+        ):
+            found[f"{module}:{line}"] = f"{module}::{function.name} {problem}"
     return {
         place: problem
         for place, problem in found.items()
@@ -155,6 +258,11 @@ def test_modules_wait_for_no_fixed_time() -> None:
         "await asyncio.wait_for(act(), 2)",
         "await socket.receive(timeout=0.1)",
         "await eventually(act, within=5)",
+        "await eventually(act, 5)",
+        "await eventually(lambda: time.time() > expires_at)",
+        "now = time.time(); assert now - began < 2",
+        "loop.call_later(0.1, act)",
+        "database = Database(url, statement_timeout=1)",
     ],
 )
 def test_forbidden_line_is_reported(line: str) -> None:
@@ -169,17 +277,52 @@ def test_forbidden_line_is_reported(line: str) -> None:
         "assert clock() - began < 2",
         "async with asyncio.timeout(30): ...",
         "await eventually(act)",
+        "await eventually(act, 60)",
+        "assert token(now=time.time()) == ''",
+        "loop.call_later(0, act)",
     ],
 )
 def test_allowed_line_is_not_reported(line: str) -> None:
     assert problems_in(f"async def test():\n    {line}", "test_x.py") == {}
 
 
-def test_exceptions_are_functions_that_exist() -> None:
-    for exception in EXCEPTIONS:
-        path, name = exception.split("::")
+@pytest.mark.parametrize(
+    "head",
+    [
+        "WITHIN = 5.0",
+        "WITHIN: float = 5",
+        "from tests.support.conformance_peer import JOIN_TIMEOUT as WITHIN",
+    ],
+)
+def test_short_limit_with_a_name_is_reported(head: str) -> None:
+    source = f"{head}\n\nasync def test():\n    await eventually(act, WITHIN)"
 
-        assert name in {function.name for function in outline_of(TESTS / path).functions}
+    assert len(problems_in(source, "test_x.py")) == 1
+
+
+SLEEPING = "async def test_a():\n    await asyncio.sleep(1)\n"
+
+
+@pytest.mark.parametrize(
+    ("source", "is_reported"),
+    [
+        (f"@long\n{SLEEPING}", False),
+        (f"@pytest.mark.chaos_long\n{SLEEPING}", False),
+        (f"pytestmark = [pytest.mark.chaos_long]\n{SLEEPING}", False),
+        (f"@long\n{SLEEPING}async def helper():\n    await asyncio.sleep(1)\n", False),
+        (f"@long\ndef test_b(): ...\n{SLEEPING}", True),
+        (f"@pytest.mark.timeout(60)\n{SLEEPING}", True),
+    ],
+)
+def test_long_fault_tests_may_sleep(source: str, is_reported: bool) -> None:
+    assert bool(problems_in(source, "chaos/test_x.py")) is is_reported
+
+
+def test_exceptions_exist() -> None:
+    for exception in EXCEPTIONS:
+        path, _, name = exception.partition("::")
+
+        assert name in {"", *(one.name for one in outline_of(TESTS / path).functions)}
 
 
 def name_problems(functions: Iterable[Function]) -> list[str]:
