@@ -217,6 +217,7 @@ async def test_database_outage_is_retried(
 
 
 @pytest.mark.parametrize("records_url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("statement_timeout", [1.0])
 async def test_locked_database_file_is_retried(
     make_filler: Fill,
     codes: SqlCodeStore,
