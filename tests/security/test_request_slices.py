@@ -192,7 +192,15 @@ async def test_upgrade_after_another_request_keeps_early_frames(
 
 def add_last(queue: StepQueue, step: Callable[[], None]) -> None:
     """Add a step to a queue that contains the steps of many others."""
-    asyncio.get_running_loop().call_later(0.05, step)
+    run_after(1_000, step)
+
+
+def run_after(turns: int, step: Callable[[], None]) -> None:
+    """Run a step after `turns` turns of the loop."""
+    if turns:
+        asyncio.get_running_loop().call_soon(run_after, turns - 1, step)
+    else:
+        step()
 
 
 async def test_plain_request_is_parsed_once(broker: RunningBroker, feeds: list[Feed]) -> None:
