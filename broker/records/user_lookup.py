@@ -184,7 +184,7 @@ def _used_by(identity: Identity) -> tuple[str, str, str]:
 
 
 def hash_invitation(invitation: str) -> bytes:
-    """Hash an invitation of 192 random bits, which needs no slow hash."""
+    """Hash an invitation of 176 random bits, which needs no slow hash."""
     return hashlib.sha256(invitation.encode()).digest()
 
 
