@@ -20,6 +20,7 @@ class AuditEntry(NamedTuple):
 
     at: Unix time in seconds.
     state: the event, such as `began`, `ended`, `reused` or `done`.
+    incarnation: of `app`; empty if it has none.
     target: the id of what it concerns, such as a login, a sign-in session or an app.
     actor: of an admin act: the subject of the operator, `token`, or `cli:` and the name of the
         user who ran a command.
@@ -30,6 +31,7 @@ class AuditEntry(NamedTuple):
     state: str
     at: float
     app: str = ""
+    incarnation: str = ""
     subject: str | None = None
     actor: str | None = None
     target: str | None = None

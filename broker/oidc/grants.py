@@ -264,7 +264,11 @@ class RefreshExchange:
         login_id = family.grant.login_id
         log.warning("refresh token used again", app=app.id, login_id=login_id)
         self._reuse_log.record_reuse(
-            login_id, app=app.id, subject=family.grant.subject, now=self._clock()
+            login_id,
+            app=app.id,
+            incarnation=app.incarnation,
+            subject=family.grant.subject,
+            now=self._clock(),
         )
         await self._grants.drop(token.family)
         if app.reuse == "signin":

@@ -97,6 +97,11 @@ class SignIn:
     used_at: float
     latest_end: float
 
+    @property
+    def first_incarnation(self) -> str:
+        """The incarnation of `app_first`; empty if it has none."""
+        return self.incarnations.get(self.app_first, "")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:

@@ -53,7 +53,9 @@ class AuthorizationRequests(Protocol):
 class ReuseLog(Protocol):
     """Records reuses of refresh tokens in the audit log."""
 
-    def record_reuse(self, login_id: str, *, app: str, subject: str, now: float) -> None:
+    def record_reuse(
+        self, login_id: str, *, app: str, incarnation: str, subject: str, now: float
+    ) -> None:
         """Queue the time of the first reuse for writing, in the record of the login, and a separate
         entry.
 

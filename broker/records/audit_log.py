@@ -83,7 +83,9 @@ class SqlAuditLog:
         row_id = f"{entry.kind}-{entry.id or secrets.token_urlsafe(16)}"
         self._put(row_id, _entry_row(row_id, entry, self._instance))
 
-    def record_reuse(self, login_id: str, *, app: str, subject: str, now: float) -> None:
+    def record_reuse(
+        self, login_id: str, *, app: str, incarnation: str, subject: str, now: float
+    ) -> None:
         if len(self._reuses) >= QUEUE_MAX:
             AUDIT_DROPPED.inc()
             return
@@ -94,6 +96,7 @@ class SqlAuditLog:
                 "reused",
                 now,
                 app=app,
+                incarnation=incarnation,
                 subject=subject,
                 target=login_id,
                 id=login_id,
@@ -160,13 +163,16 @@ class SqlAuditLog:
     async def _add_report(self, connection: AsyncConnection, login_id: str, now: float) -> None:
         """Store a report as a separate entry, because numbered rows do not change."""
         columns = t.ended_logins.c
-        found = select(columns.app, columns.subject).where(columns.login_id == login_id)
+        found = select(columns.app, columns.app_incarnation, columns.subject).where(
+            columns.login_id == login_id
+        )
         login = (await connection.execute(found)).one()
         entry = AuditEntry(
             AuditKind.LOGIN,
             "reported",
             now,
             app=login.app,
+            incarnation=login.app_incarnation or "",
             subject=login.subject,
             target=login_id,
             reason="reported",
@@ -263,11 +269,12 @@ def _entry_row(row_id: str, entry: AuditEntry, instance: str) -> dict[str, objec
         )
     }
     return {
-        **dict.fromkeys(("app_incarnation", "provider", "openid", "phone_ip")),
+        **dict.fromkeys(("provider", "openid", "phone_ip")),
         **texts,
         "login_id": row_id,
         "kind": None if entry.kind is AuditKind.LOGIN else entry.kind.value,
         "app": entry.app,
+        "app_incarnation": entry.incarnation or None,
         "state": entry.state,
         "ip": _storable(entry.ip),
         "user_agent": _storable(entry.user_agent),

@@ -205,8 +205,10 @@ async def test_entries_of_all_kinds_are_exported(
         AuditKind.ADMIN, "done", clock() + 1, actor="token", target="shop", reason="DELETE /apps"
     )
     trail.add(act)
-    trail.record_reuse("login", app="shop", subject="user-1", now=clock() + 2)
-    trail.record_reuse("login", app="shop", subject="user-1", now=clock() + 3)
+    for delay in (2, 3):
+        trail.record_reuse(
+            "login", app="shop", incarnation="first", subject="user-1", now=clock() + delay
+        )
     await trail.store_queued()
     await trail.report("login", now=clock() + 4)
     await export.number(10)

@@ -403,15 +403,20 @@ async def test_first_reuse_is_stored_with_its_login(
 ) -> None:
     login = a_login(clock, state=State.REDEEMED, phone=ALICE, subject="user-1")
     sql_trail.record(login, now=clock())
-    sql_trail.record_reuse(login.id, app="shop", subject="user-1", now=clock() + 5)
+    sql_trail.record_reuse(
+        login.id, app="shop", incarnation="first", subject="user-1", now=clock() + 5
+    )
     await sql_trail.store_queued()
 
-    sql_trail.record_reuse(login.id, app="shop", subject="user-1", now=clock() + 9)
+    sql_trail.record_reuse(
+        login.id, app="shop", incarnation="first", subject="user-1", now=clock() + 9
+    )
     await sql_trail.store_queued()
 
     [row, entry] = await rows(database)
     assert row["reused_at"] == clock() + 5
     assert (entry["kind"], entry["state"], entry["target"]) == ("refresh", "reused", login.id)
+    assert entry["app_incarnation"] == "first"
     assert (entry["subject"], entry["ended_at"]) == ("user-1", clock() + 5)
 
 

@@ -167,23 +167,30 @@ async def test_audit_trail_distinguishes_apps_with_one_id(
 ) -> None:
     for _ in range(2):
         phone = await phone_of(http, "red", "alice")
-        scanned = await post(http, "/phone/scan", phone, scene=(await begin(http))["user_code"])
+        denied, confirmed = [await begin(http) for _ in range(2)]
+        scanned = await post(http, "/phone/scan", phone, scene=denied["user_code"])
         await post(http, "/phone/deny", phone, login_id=scanned["login_id"])
+        scanned = await post(http, "/phone/scan", phone, scene=confirmed["user_code"])
+        await post(http, "/phone/confirm", phone, login_id=scanned["login_id"])
+        await post(http, "/oauth/token", **redeem_form(confirmed))
+        await post(http, "/phone/report", phone, login_id=scanned["login_id"])
         await replace_app(admin)
     database = Database(broker.settings[RecordsSettings].records_url)
 
-    async def rows() -> list[tuple[str, str | None]]:
+    async def rows() -> list[tuple[str | None, str]]:
         async with database.read_connection() as connection:
-            columns = (t.ended_logins.c.app, t.ended_logins.c.app_incarnation)
-            logins = sa.select(*columns).where(t.ended_logins.c.kind.is_(None))
-            return [tuple(row) for row in await connection.execute(logins)]
+            columns = (t.ended_logins.c.app_incarnation, t.ended_logins.c.state)
+            entries = sa.select(*columns).where(t.ended_logins.c.app == "red")
+            return [tuple(row) for row in await connection.execute(entries)]
 
-    await eventually(lambda: _has_count(rows, 2), within=30)
+    await eventually(lambda: _has_count(rows, 6), within=30)
     found = await rows()
     await database.close()
 
-    assert [app for app, _ in found] == ["red", "red"]
-    assert len({incarnation for _, incarnation in found} - {None}) == 2
+    incarnations = {incarnation for incarnation, _ in found} - {None}
+    assert len(incarnations) == 2
+    states = ("denied", "redeemed", "reported")
+    assert sorted(found) == sorted((one, state) for one in incarnations for state in states)
 
 
 async def _has_count(rows: object, count: int) -> bool:

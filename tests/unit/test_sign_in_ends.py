@@ -61,12 +61,13 @@ def service(
     logouts: BackchannelLogouts,
     sign_ins: SignIns,
     feed: Feed = NO_FEED,
+    trail: RecordingTrail | None = None,
 ) -> SignInService:
     return SignInService(
         sign_ins=sign_ins,
         grants=store.grants,
         logouts=logouts,
-        trail=RecordingTrail(),
+        trail=trail or RecordingTrail(),
         lifetimes=SignInLifetimes(600, 3_600),
         clock=clock,
         feed=feed,
@@ -138,4 +139,19 @@ async def test_feed_has_begin_and_end_of_a_sign_in(
 
     assert events == [
         FeedEvent("signin", state, sign_in.sid, sign_in.app_first) for state in ("began", "ended")
+    ]
+
+
+async def test_audit_entries_of_a_sign_in_name_its_incarnation(
+    store: StateBackend, clock: Clock, logouts: BackchannelLogouts
+) -> None:
+    trail, sign_in = RecordingTrail(), a_sign_in(clock, incarnations={"shop": "first"})
+    audited = service(store, clock, logouts, store.sign_ins, trail=trail)
+
+    await audited.save(sign_in)
+    await audited.end(SUBJECT, sign_in.sid, offline_too=True)
+
+    assert [(entry.state, entry.app, entry.incarnation) for entry in trail.entries] == [
+        ("began", "shop", "first"),
+        ("ended", "shop", "first"),
     ]
