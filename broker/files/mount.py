@@ -43,6 +43,8 @@ class FilesContext(Protocol):
     @property
     def clock(self) -> Clock: ...
     @property
+    def wall_clock(self) -> Clock: ...
+    @property
     def apps(self) -> Apps: ...
     @property
     def app_authenticator(self) -> AppAuthenticator: ...
@@ -82,7 +84,7 @@ def mount(context: FilesContext) -> Mounted:
         records=context.file_records,
         cleanup=context.file_cleanup,
         leader_leases=context.leader_leases,
-        clock=context.clock,
+        clock=context.wall_clock,
         instance=context.settings[ServerSettings].instance,
     )
     return Mounted(
@@ -98,7 +100,7 @@ def _service(context: FilesContext, store: FileStore, client: SiteClient) -> Fil
         store=store,
         records=context.file_records,
         quota=context.file_quota,
-        offers=FileOffers(secrets=context.webhook_secrets, client=client, clock=context.clock),
+        offers=FileOffers(secrets=context.webhook_secrets, client=client, clock=context.wall_clock),
         scanner=ClamdScanner(group.clamd) if group.clamd else None,
         uploads=UploadLimits(per_hour=group.files_per_hour),
         limits=FileLimits(
@@ -106,7 +108,7 @@ def _service(context: FilesContext, store: FileStore, client: SiteClient) -> Fil
             quota_bytes=group.files_quota_bytes,
             lifetime=group.files_lifetime,
         ),
-        clock=context.clock,
+        clock=context.wall_clock,
     )
 
 

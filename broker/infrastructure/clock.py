@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 
 CLOCK_ERROR = 0.1
@@ -19,3 +20,19 @@ def seconds_until(end: float, now: float) -> int:
 
 Clock = Callable[[], float]
 """Unix time in seconds."""
+
+
+class SteadyClock:
+    """A clock that has this host's time at its creation, plus the time that has passed since.
+
+    It does not follow the host's clock when that is set, so durations stay correct.
+
+    timer: monotonic time in seconds.
+    """
+
+    def __init__(self, timer: Callable[[], float] = time.monotonic) -> None:
+        self._timer = timer
+        self._offset = time.time() - timer()
+
+    def __call__(self) -> float:
+        return self._timer() + self._offset

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -11,7 +10,6 @@ import pytest
 
 from tests.support.builders import StartBroker
 from tests.support.clients import PhoneClient, PythonBrowser, Refused
-from tests.support.waiting import eventually
 
 Attempt = Callable[[str], Awaitable[Any]]
 OWNED = {"login_id": "A" * 22, "secret": "B" * 43}
@@ -101,26 +99,3 @@ async def test_invalid_request_is_not_a_failed_attempt(start_broker: StartBroker
     async with PhoneClient(broker.url) as phone:
         for _ in range(3):
             assert (await phone.post("scan", {})).body["error"] == "invalid_request"
-
-
-async def test_polling_continues_after_clock_is_set_back(
-    start_broker: StartBroker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    broker = await start_broker(interval=2)
-    login = await by_post("/oauth/device_authorization", data={"client_id": "default"})(broker.url)
-    form = {
-        "grant_type": "urn:ietf:params:oauth:grant-type:device_code",
-        "client_id": "default",
-        "device_code": login["device_code"],
-    }
-    poll = by_post("/oauth/token", data=form)
-    words = [(await poll(broker.url))["error"] for _ in range(2)]
-    assert words == ["authorization_pending", "slow_down"]
-
-    an_hour_ago = time.time() - 3_600
-    monkeypatch.setattr(time, "time", lambda: an_hour_ago)
-
-    async def is_answered() -> bool:
-        return (await poll(broker.url))["error"] == "authorization_pending"
-
-    await eventually(is_answered)

@@ -70,11 +70,16 @@ process id, and fails as soon as the id is used again."""
 
 def shifted(offset: str) -> dict[str, str]:
     """Return the environment of a process whose wall clock differs by `offset`."""
+    return {**_faketime(), "FAKETIME": offset}
+
+
+def set_by(file: Path) -> dict[str, str]:
+    """Return the environment of a process whose wall clock differs by the offset in `file`."""
+    return {**_faketime(), "FAKETIME_TIMESTAMP_FILE": str(file), "FAKETIME_NO_CACHE": "1"}
+
+
+def _faketime() -> dict[str, str]:
     libraries = glob(FAKETIME)
     if not libraries:
         miss(f"{FAKETIME} does not exist: run make test as root on Debian, or install libfaketime")
-    return {
-        "LD_PRELOAD": libraries[0],
-        "FAKETIME": offset,
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-    }
+    return {"LD_PRELOAD": libraries[0], "FAKETIME_DONT_FAKE_MONOTONIC": "1"}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import runpy
 import time
 
 import pytest
 
+from broker.infrastructure import rate_limit
 from broker.infrastructure.rate_limit import DROPS, RateLimit, rate_limit_key
 from tests.support.builders import Clock
 from tests.support.waiting import eventually
@@ -89,10 +91,13 @@ def test_restarted_window_is_not_dropped_for_an_older_one(clock: Clock) -> None:
 
 
 async def test_window_ends_though_the_clock_is_set_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    limit = RateLimit(1, 0.05)
+    wall = Clock(time.time())
+    monkeypatch.setattr(time, "time", wall)
+    # The default clock is bound when the module runs.
+    limit = runpy.run_path(rate_limit.__file__)["RateLimit"](1, 0.05)
     limit.hit("a")
-    past = time.time() - 3_600
-    monkeypatch.setattr(time, "time", lambda: past)
+
+    wall.time -= 3_600
 
     await eventually(lambda: limit.hit("a"))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from broker.infrastructure.clock import Clock
+from broker.infrastructure.clock import Clock, SteadyClock
 from broker.state import StateBackend
 from broker.state.memory.authorization_requests import MemoryAuthorizationRequests
 from broker.state.memory.chat_people import open_chat
@@ -22,7 +22,8 @@ from broker.state.memory.user_codes import MemoryUserCodes
 
 
 def open_state(url: str, clock: Clock | None, *, replicas: int, publishes: bool) -> StateBackend:
-    clock = clock or time.time
+    wall_clock = clock or time.time
+    clock = clock or SteadyClock()
     sign_ins = MemorySignIns(clock)
     return StateBackend(
         MemoryLoginStore(clock),
@@ -32,6 +33,7 @@ def open_state(url: str, clock: Clock | None, *, replicas: int, publishes: bool)
         MemoryImages(clock),
         MemoryUserCodes(clock),
         clock=clock,
+        wall_clock=wall_clock,
         open=_do_nothing,
         unavailable_reason=lambda: None,
         unready_reason=lambda: None,

@@ -1,0 +1,23 @@
+"""Clocks of the process."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from broker.infrastructure.clock import SteadyClock
+from tests.support.builders import Clock
+
+
+def test_steady_clock_does_not_follow_a_set_clock(
+    monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
+    steady = SteadyClock(timer=clock)
+    began_at = steady()
+    assert abs(began_at - time.time()) < 60
+
+    monkeypatch.setattr(time, "time", lambda: 0.0)
+    clock.time += 5
+
+    assert steady() == pytest.approx(began_at + 5)
