@@ -25,7 +25,7 @@ from tests.support.webhook import SECRET
 def set_clock(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """The clock of the state keeps the time from before the step."""
     monkeypatch.setattr(
-        "broker.state.memory.SteadyClock", lambda: lambda: time.time() - request.param
+        "broker.state.memory.SteadyClock", lambda timer: lambda: time.time() - request.param
     )
 
 

@@ -138,9 +138,7 @@ async def test_polling_continues_after_clock_is_set_back(host: SteppedHost, url:
 @pytest.mark.parametrize("step", STEPS)
 async def test_records_have_the_time_of_the_host(host: SteppedHost, url: str, step: str) -> None:
     await host.set_clock(step)
-    admin = Admin(f"http://127.0.0.1:{host.admin_port}")
-
-    added = await admin.ask("POST", "/apps", RED)
-    await admin.http.close()
+    async with Admin(f"http://127.0.0.1:{host.admin_port}") as admin:
+        added = await admin.ask("POST", "/apps", RED)
 
     assert abs(added.body["created_at"] - time.time() - STEPS[step]) < HOUR / 2

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from broker.infrastructure.clock import SteadyClock
+from broker.infrastructure.clock import CONTINUOUS_TIMER, SteadyClock
 from tests.support.builders import Clock
 
 
@@ -21,3 +21,9 @@ def test_steady_clock_does_not_follow_a_set_clock(
     clock.time += 5
 
     assert steady() == pytest.approx(began_at + 5)
+
+
+@pytest.mark.skipif(not hasattr(time, "CLOCK_BOOTTIME"), reason="needs Linux")
+def test_continuous_timer_counts_suspends() -> None:
+    before = time.clock_gettime(time.CLOCK_BOOTTIME)
+    assert before <= CONTINUOUS_TIMER() <= time.clock_gettime(time.CLOCK_BOOTTIME)

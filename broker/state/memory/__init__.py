@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from broker.infrastructure.clock import Clock, SteadyClock
+from broker.infrastructure.clock import CONTINUOUS_TIMER, Clock, SteadyClock
 from broker.state import StateBackend
 from broker.state.memory.authorization_requests import MemoryAuthorizationRequests
 from broker.state.memory.chat_people import open_chat
@@ -23,7 +23,7 @@ from broker.state.memory.user_codes import MemoryUserCodes
 
 def open_state(url: str, clock: Clock | None, *, replicas: int, publishes: bool) -> StateBackend:
     wall_clock = clock or time.time
-    clock = clock or SteadyClock()
+    clock = clock or SteadyClock(CONTINUOUS_TIMER)
     sign_ins = MemorySignIns(clock)
     return StateBackend(
         MemoryLoginStore(clock),
