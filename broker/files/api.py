@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing
 from time import perf_counter
 from typing import Annotated, Any, NotRequired
 
@@ -33,12 +34,10 @@ from broker.files.ports import FileStore
 from broker.files.rules import ByteRange, content_disposition, parse_range
 from broker.files.service import PAGE, FileService, Holder
 from broker.files.urls import URL_TTL, FileURLs
-from broker.infrastructure.api.client_address import ClientAddresses
 from broker.infrastructure.api.endpoint import QUERY, Endpoint
 from broker.infrastructure.api.schema import Count, OpenidField, RequestModel, ResponseModel
 from broker.infrastructure.api.static import is_not_modified
 from broker.infrastructure.base64url import BITS_256
-from broker.infrastructure.rate_limit import rate_limit_key
 
 log = structlog.get_logger()
 
@@ -99,7 +98,7 @@ class FileListResponse(ResponseModel):
 
 
 class FilesAPI:
-    """Files over HTTP. A caller is a person, an app, or the address that sends a signed URL.
+    """Files over HTTP. A caller is a person, an app, or the file of a signed URL.
 
     is_direct: whether downloads are redirected to signed URLs of the store.
     """
@@ -111,14 +110,12 @@ class FilesAPI:
         store: FileStore,
         urls: FileURLs,
         reads: ReadLimits,
-        addresses: ClientAddresses,
         is_direct: bool,
     ) -> None:
         self._service = service
         self._store = store
         self._urls = urls
         self._reads = reads
-        self._addresses = addresses
         self._is_direct = is_direct
 
     async def upload(self, http: web.Request, holder: Holder) -> UploadedFileResponse:
@@ -131,7 +128,7 @@ class FilesAPI:
     ) -> web.StreamResponse:
         if holder is None:
             self._urls.check(file_id, query.t or "", query.e or "0")
-        caller = rate_limit_key(self._addresses.of(http)) if holder is None else holder.key
+        caller = file_id if holder is None else holder.key
         async with self._reads.reading(caller):
             file = await self._find(holder, file_id)
             url = await self._store.sign_url(file.key, seconds=URL_TTL) if self._is_direct else None
@@ -176,8 +173,9 @@ class FilesAPI:
             response.headers[hdrs.CONTENT_RANGE] = f"bytes {start}-{end - 1}/{file.size}"
         if http.method != hdrs.METH_HEAD:  # aiohttp would send the bytes after the headers
             began = perf_counter()
-            chunks = self._reads.each(caller, self._store.read(file.key, start, end))
-            await self._stream(http, response, file, chunks)
+            read = self._store.read(file.key, start, end)
+            async with aclosing(self._reads.each(caller, read)) as chunks:
+                await self._stream(http, response, file, chunks)
             SECONDS.labels(DOWNLOAD).observe(perf_counter() - began)
         return response
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from contextlib import aclosing, asynccontextmanager, contextmanager
 
 from broker.files.errors import DownloadsBusy, TooManyUploads, UploadsBusy
 from broker.infrastructure.fair_queue import FairQueue
@@ -110,16 +110,20 @@ class ReadLimits:
     async def reading(self, caller: str) -> AsyncIterator[None]:
         """Wait for a turn of `caller`. Raises DownloadsBusy after `READ_TIMEOUT`."""
         try:
-            async with self._turns.turn(caller):
-                yield
+            await self._turns.acquire(caller)
         except TimeoutError:
             raise DownloadsBusy from None
+        try:
+            yield
+        finally:
+            self._turns.release(caller)
 
-    async def each(self, caller: str, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """Yield the chunks. Each is read in a turn of `caller`."""
-        while True:
-            async with self.reading(caller):
-                chunk = await anext(chunks, None)
-            if chunk is None:
-                return
-            yield chunk
+    async def each(self, caller: str, chunks: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+        """Yield the chunks, and close them. Each is read in a turn of `caller`."""
+        async with aclosing(chunks):
+            while True:
+                async with self.reading(caller):
+                    chunk = await anext(chunks, None)
+                if chunk is None:
+                    return
+                yield chunk

@@ -17,7 +17,6 @@ from broker.files.ports import FileCleanup, FileQuota, FileRecords, FileStore
 from broker.files.service import FileLimits, FileService
 from broker.files.settings import FileSettings
 from broker.files.urls import FileURLs
-from broker.infrastructure.api.client_address import ClientAddresses
 from broker.infrastructure.api.endpoint import Route, bind_endpoints
 from broker.infrastructure.api.mounted import Mounted, Resource
 from broker.infrastructure.background import BackgroundTask
@@ -43,8 +42,6 @@ class FilesContext(Protocol):
     @property
     def clock(self) -> Clock: ...
     @property
-    def wall_clock(self) -> Clock: ...
-    @property
     def apps(self) -> Apps: ...
     @property
     def app_authenticator(self) -> AppAuthenticator: ...
@@ -68,8 +65,6 @@ class FilesContext(Protocol):
     def file_cleanup(self) -> FileCleanup: ...
     @property
     def files_url(self) -> str: ...
-    @property
-    def addresses(self) -> ClientAddresses: ...
 
 
 def mount(context: FilesContext) -> Mounted:
@@ -84,7 +79,7 @@ def mount(context: FilesContext) -> Mounted:
         records=context.file_records,
         cleanup=context.file_cleanup,
         leader_leases=context.leader_leases,
-        clock=context.wall_clock,
+        clock=context.clock,
         instance=context.settings[ServerSettings].instance,
     )
     return Mounted(
@@ -100,7 +95,7 @@ def _service(context: FilesContext, store: FileStore, client: SiteClient) -> Fil
         store=store,
         records=context.file_records,
         quota=context.file_quota,
-        offers=FileOffers(secrets=context.webhook_secrets, client=client, clock=context.wall_clock),
+        offers=FileOffers(secrets=context.webhook_secrets, client=client, clock=context.clock),
         scanner=ClamdScanner(group.clamd) if group.clamd else None,
         uploads=UploadLimits(per_hour=group.files_per_hour),
         limits=FileLimits(
@@ -108,7 +103,7 @@ def _service(context: FilesContext, store: FileStore, client: SiteClient) -> Fil
             quota_bytes=group.files_quota_bytes,
             lifetime=group.files_lifetime,
         ),
-        clock=context.wall_clock,
+        clock=context.clock,
     )
 
 
@@ -124,7 +119,6 @@ def _routes(context: FilesContext, service: FileService, store: FileStore) -> Se
         store=store,
         urls=FileURLs(base=context.files_url, secret_box=context.secret_box, clock=context.clock),
         reads=ReadLimits(),
-        addresses=context.addresses,
         is_direct=context.settings[FileSettings].files_direct,
     )
     authenticators = {

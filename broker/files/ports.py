@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
 from typing import Protocol
 
 from broker.files.model import ExpiredFile, Reservation, StoredFile
@@ -27,7 +27,7 @@ class FileStore(Protocol):
     def open_writer(self, key: str, *, media_type: str, disposition: str) -> FileWriter:
         """Return a writer for a new file, with the headers that the store itself would send."""
 
-    def read(self, key: str, start: int, end: int) -> AsyncIterator[bytes]:
+    def read(self, key: str, start: int, end: int) -> AsyncGenerator[bytes]:
         """Yield the bytes from `start` to before `end`. Raises UnknownFile if there is no file.
 
         A file that is deleted meanwhile is read to its end, or raises FilesUnavailable.

@@ -49,7 +49,10 @@ class Site(NamedTuple):
 
 
 @pytest.fixture
-async def site(start_broker: StartBroker, tmp_path: Path) -> AsyncIterator[Site]:
+async def site(
+    start_broker: StartBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Site]:
+    monkeypatch.setattr("broker.files.limits.READ_TIMEOUT", 3_600.0)
     folder = tmp_path / "files"
     broker = await start_broker(
         admin_token=TOKEN, files_url=folder.as_uri(), files_max_bytes=100_000
@@ -371,20 +374,20 @@ async def statuses_of_flood(site: Site, gate: Gate, path: str, **headers: str) -
     """Request `path` many times, and then the file once as another caller."""
     file_id = urlsplit(path).path.split("/")[2]
     gate.is_open.clear()
-    flood = [
-        asyncio.create_task(download(site.http, path, **headers)) for _ in range(5 * READS_SHARE)
-    ]
-    await eventually(lambda: gate.waiting == READS_SHARE)
-    async with PhoneClient(site.broker.url) as phone:
+    async with PhoneClient(site.broker.url) as phone, asyncio.TaskGroup() as group:
+        flood = [
+            group.create_task(download(site.http, path, **headers)) for _ in range(5 * READS_SHARE)
+        ]
+        await eventually(lambda: gate.waiting == READS_SHARE)
         other = download(site.http, f"/files/{file_id}", **session_headers(phone))
-        tasks = [*flood, asyncio.create_task(other)]
+        tasks = [*flood, group.create_task(other)]
         await eventually(lambda: gate.waiting == READS_SHARE + 1)
         gate.is_open.set()
-        return [status for status, _, _ in await asyncio.gather(*tasks)]
+    return [task.result()[0] for task in tasks]
 
 
 @pytest.mark.parametrize("name", ["database_gate", "store_gate"])
-async def test_downloads_of_one_address_have_a_share(
+async def test_downloads_of_one_url_have_a_share(
     site: Site, request: pytest.FixtureRequest, name: str
 ) -> None:
     gate: Gate = request.getfixturevalue(name)

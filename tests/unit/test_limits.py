@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 import pytest
 
@@ -75,7 +75,7 @@ def test_second_poll_within_the_interval_is_refused() -> None:
         limits.count_poll("login")
 
 
-async def endless() -> AsyncIterator[bytes]:
+async def endless() -> AsyncGenerator[bytes]:
     while True:
         yield b"x"
 
@@ -90,6 +90,23 @@ async def test_client_that_receives_slowly_holds_no_turn() -> None:
         pass
 
 
+async def test_closed_download_closes_the_store() -> None:
+    closed = asyncio.Event()
+
+    async def chunks() -> AsyncGenerator[bytes]:
+        try:
+            yield b"x"
+            yield b"y"
+        finally:
+            closed.set()
+
+    download = ReadLimits().each("alice", chunks())
+    await anext(download)
+    await download.aclose()
+
+    assert closed.is_set()
+
+
 async def test_caller_without_a_turn_in_time_is_refused(still_clock: LoopClock) -> None:
     limits = ReadLimits()
 
@@ -101,7 +118,10 @@ async def test_caller_without_a_turn_in_time_is_refused(still_clock: LoopClock) 
     await asyncio.sleep(0)
     await still_clock.move(READ_TIMEOUT)
 
-    with pytest.raises(DownloadsBusy):
-        await reads.pop()
-    for one in reads:
-        one.cancel()
+    try:
+        with pytest.raises(DownloadsBusy):
+            await reads[-1]
+    finally:
+        for one in reads:
+            one.cancel()
+        await asyncio.wait(reads)
