@@ -69,7 +69,7 @@ def open_backends(settings: Settings, clock: Clock | None, directory: Directory 
     Raises KeyFileError or InvalidSettings.
     """
     state, bus = open_state_and_bus(settings, clock)
-    records = open_records(settings, state.wall_clock)
+    records = open_records(settings, state.clock)
     apps = open_apps(settings, records)
     return Backends(
         state=state,
@@ -81,8 +81,8 @@ def open_backends(settings: Settings, clock: Clock | None, directory: Directory 
         webhook_secrets=open_webhook_secrets(settings, records),
         wafer_keys=open_wafer_keys(settings, records),
         providers=open_provider_registry(settings, apps, records),
-        directory=directory or open_directory(settings, records.user_lookup, state.wall_clock),
-        policy=open_login_policy(settings, state.wall_clock),
+        directory=directory or open_directory(settings, records.user_lookup, state.clock),
+        policy=open_login_policy(settings, state.clock),
     )
 
 

@@ -120,10 +120,6 @@ class Context:
         return self.backends.state.clock
 
     @property
-    def wall_clock(self) -> Clock:
-        return self.backends.state.wall_clock
-
-    @property
     def state(self) -> StateBackend:
         return self.backends.state
 

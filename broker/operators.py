@@ -45,7 +45,7 @@ def build_operators(
     return OperatorAuthenticator(
         token=token.get_secret_value(),
         find_operator=tokens.find,
-        record=partial(_record, backends.records.audit_trail, backends.state.wall_clock),
+        record=partial(_record, backends.records.audit_trail, backends.state.clock),
         failures=failures,
         addresses=addresses,
     )

@@ -123,7 +123,7 @@ def _build_callbacks(
         records=backends.state.tunnels.records,
         retries=retries,
         turns=turns,
-        clock=backends.state.wall_clock,
+        clock=backends.state.clock,
         allow_private_address=settings[OutboundSettings].webhooks_private,
     )
 
@@ -138,7 +138,7 @@ def _build_wafer(
         records=backends.state.tunnels.records,
         retries=retries,
         turns=turns,
-        clock=backends.state.wall_clock,
+        clock=backends.state.clock,
         allow_private_address=settings[WaferSettings].wafer_callbacks_private,
     )
 
@@ -201,7 +201,6 @@ def _build_oidc_services(
         issuer=issuer,
         secret_box=backends.records.secret_box,
         clock=state.clock,
-        wall_clock=state.wall_clock,
         site_client=SiteClient(allow_private_address=settings[OutboundSettings].webhooks_private),
         is_secure=settings[ServerSettings].public_url.startswith("https://"),
         has_policy=backends.policy is not None,

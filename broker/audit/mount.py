@@ -26,7 +26,7 @@ class AuditContext(Protocol):
     @property
     def settings(self) -> Settings: ...
     @property
-    def wall_clock(self) -> Clock: ...
+    def clock(self) -> Clock: ...
     @property
     def audit_export(self) -> AuditExport: ...
     @property
@@ -57,7 +57,7 @@ def _mount_push(context: AuditContext) -> Mounted:
         url=group.audit_url,
         signing_secrets=[secret.get_secret_value() for secret in group.audit_secret],
         leader_leases=context.leader_leases,
-        clock=context.wall_clock,
+        clock=context.clock,
         instance=context.settings[ServerSettings].instance,
     )
     return Mounted(

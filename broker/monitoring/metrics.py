@@ -19,7 +19,7 @@ SIGNING_KEY_AGE = Gauge(
 STATE_EVICTS = Gauge("scanlogin_state_evicts", "1 while Redis may evict keys, else 0")
 
 CLOCK_OFFSET = Gauge(
-    "scanlogin_clock_offset_seconds", "Clock of the state minus clock of this host, in seconds"
+    "scanlogin_clock_offset_seconds", "Clock of Redis minus clock of this host, in seconds"
 )
 
 KEYS_DIFFER = Gauge(

@@ -65,7 +65,7 @@ class Monitor:
         self._started_at = 0.0
         self._eviction_checked_at = -EVICTION_INTERVAL
         self._older_instances: list[str] = []
-        self._clock_log = OutageLog("clock differs from state", "clock agrees with state")
+        self._clock_log = OutageLog("clock differs from redis", "clock agrees with redis")
         self._eviction_log = OutageLog("redis may evict keys", "redis evicts no keys")
         self._token_key_log = OutageLog("token keys differ", "token keys agree")
         self._seal_key_log = OutageLog("seal keys differ", "seal keys agree")
@@ -105,9 +105,7 @@ class Monitor:
         CLOCK_OFFSET.set(offset)
         if abs(offset) > CLOCK_OFFSET_MAX:
             relation = "ahead of" if offset > 0 else "behind"
-            self._clock_log.failed(
-                f"the state's clock is {abs(offset):.1f} s {relation} this host's"
-            )
+            self._clock_log.failed(f"redis is {abs(offset):.1f} s {relation} this host")
         else:
             self._clock_log.recovered()
 

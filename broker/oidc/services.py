@@ -55,7 +55,6 @@ class OIDCDependencies(NamedTuple):
     email_domain: see `ClaimSource`.
     profiles: the directory with answers that may be up to a minute old.
     is_directory_open: see `BrowserSignIns`.
-    clock, wall_clock: of the state.
     site_client: sends requests to URLs of apps.
     is_secure: whether browsers reach the broker by https.
     has_policy: whether a login policy asks for known browsers.
@@ -79,7 +78,6 @@ class OIDCDependencies(NamedTuple):
     issuer: TokenIssuer
     secret_box: SecretBox
     clock: Clock
-    wall_clock: Clock
     site_client: SiteClient
     is_secure: bool
     has_policy: bool
@@ -137,7 +135,7 @@ def _logouts(needs: OIDCDependencies) -> BackchannelLogouts:
         sign_ins=needs.sign_ins,
         apps=needs.apps,
         issuer=needs.issuer,
-        clock=needs.wall_clock,
+        clock=needs.clock,
         client=needs.site_client,
     )
 
@@ -148,7 +146,7 @@ def _app_events(needs: OIDCDependencies) -> AppEvents:
         apps=needs.apps,
         secrets=needs.webhook_secrets,
         client=needs.site_client,
-        clock=needs.wall_clock,
+        clock=needs.clock,
     )
 
 

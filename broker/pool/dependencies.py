@@ -46,7 +46,7 @@ class PoolLimits:
 class PoolDependencies:
     """The services and limits that the maintenance of pools uses.
 
-    clock: the wall clock of the state, for stamps that instances and commands share.
+    clock: the time of the state, for stamps that instances share.
     timer: seconds from any start, for durations in this process.
     instance: this process's name, the holder of leader leases.
     """

@@ -40,7 +40,7 @@ class PoolContext(Protocol):
     @property
     def settings(self) -> Settings: ...
     @property
-    def wall_clock(self) -> Clock: ...
+    def clock(self) -> Clock: ...
     @property
     def apps(self) -> Apps: ...
     @property
@@ -115,7 +115,7 @@ def _dependencies(context: PoolContext) -> PoolDependencies:
         pictures=context.picture_store,
         leases=context.code_leases,
         leader_leases=context.leader_leases,
-        clock=context.wall_clock,
+        clock=context.clock,
         instance=context.settings[ServerSettings].instance,
         limits=_limits(context),
         feed=context.feed,

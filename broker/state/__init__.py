@@ -29,9 +29,6 @@ class StateBackend:
     """The stores of one backend.
 
     clock: Unix time in seconds, shared by all instances that use this state.
-    wall_clock: Unix time in seconds for what is compared with other clocks, such as rows of the
-        records and signatures. In memory it follows the host's clock when that is set; `clock`
-        does not, so that lifetimes stay as they are.
     open: connects. If that fails, it retries in the background.
     unavailable_reason: why no request can succeed now; None if the state is available.
     unready_reason: why logins cannot work now; None if they can. It contains no host names.
@@ -46,7 +43,6 @@ class StateBackend:
     images: Images
     user_codes: UserCodes
     clock: Clock
-    wall_clock: Clock
     open: Callable[[], Awaitable[None]]
     unavailable_reason: Callable[[], str | None]
     unready_reason: Callable[[], str | None]
@@ -78,7 +74,7 @@ def open_state(
 ) -> StateBackend:
     """Return the state at `url`, not connected yet.
 
-    clock: replaces both clocks of the state.
+    clock: replaces the clock of the state.
     replicas: how many replicas must hold a login before `LoginStore.secure` returns.
     publishes: whether the bus has the same address, so that one round trip can store a
     change and publish its notice.

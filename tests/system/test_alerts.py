@@ -204,7 +204,7 @@ CASES = [
     Case(
         "ScanLoginClockOffset",
         *gauge("scanlogin_clock_offset_seconds", -3, -1),
-        "The clocks of one and its state differ by 3 s",
+        "The clocks of one and Redis differ by 3 s",
         ONE,
     ),
     Case(

@@ -76,7 +76,7 @@ async def test_clock_offset_is_logged_and_measured(
 ) -> None:
     with capture_logs() as lines:
         broker = await start_broker(state_url=redis.url)
-        await eventually(lambda: "clock differs from state" in [item["event"] for item in lines])
+        await eventually(lambda: "clock differs from redis" in [item["event"] for item in lines])
 
     async with aiohttp.ClientSession() as http, http.get(f"{broker.admin}/metrics") as response:
         [offset] = re.findall(r"^scanlogin_clock_offset_seconds (\S+)", await response.text(), re.M)

@@ -1,76 +1,50 @@
-"""The host's clock is set while a broker with `memory://` runs."""
+"""The host's clock is set while a broker runs."""
 
 from __future__ import annotations
 
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from email.utils import parsedate_to_datetime
+from functools import partial
 from pathlib import Path
 
 import aiohttp
 import pytest
 
-from tests.support.app_admin import RED, TOKEN, Admin
-from tests.support.clients import Payload, PhoneClient
+from tests.support.clients import Payload
 from tests.support.commands import LIMIT, starting
 from tests.support.device_flow import GRANT
 from tests.support.environment import free_port, set_by
-from tests.support.logins import browser_at, secret_of
 from tests.support.waiting import START_TIMEOUT, eventually, wait_until
 
-STEPS = {"+1h": 1, "-1h": -1}
-"""Hours."""
+
+@pytest.fixture
+def clock_file(tmp_path: Path) -> Path:
+    """A file with the offset of the broker's clock."""
+    file = tmp_path / "offset"
+    file.write_text("+0")
+    return file
 
 
-class SteppedHost:
-    """A host whose clock can be set, and the settings of a broker there."""
+@pytest.fixture
+def url(tmp_path: Path, clock_file: Path) -> Iterator[str]:
+    """The URL of a broker that has the clock of `clock_file`.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.port, self.admin_port = free_port(), free_port()
-        self._offset = folder / "offset"
-        self._offset.write_text("+0")
+    It has no log and no ready line, because `time.sleep` fails with libfaketime.
+    """
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
 
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    @property
-    def variables(self) -> dict[str, str]:
-        return {
-            **set_by(self._offset),
-            "SCAN_LOGIN_PORT": str(self.port),
-            "SCAN_LOGIN_ADMIN_PORT": str(self.admin_port),
-            "SCAN_LOGIN_ADMIN_TOKEN": TOKEN,
-        }
-
-    @contextmanager
-    def broker(self, **variables: str) -> Iterator[str]:
-        """Run a broker, and yield its URL.
-
-        It has no log and no ready line, because `time.sleep` fails with libfaketime.
-        """
-        with starting(self.folder, limit=LIMIT, **self.variables, **variables):
-            wait_until(self._is_ready, START_TIMEOUT)
-            yield self.url
-
-    def _is_ready(self) -> bool:
-        with suppress(OSError), urllib.request.urlopen(f"{self.url}/health/ready"):
+    def is_ready() -> bool:
+        with suppress(OSError), urllib.request.urlopen(f"{url}/health/ready"):
             return True
         return False
 
-    async def set_clock(self, offset: str) -> None:
-        """Set the clock, and return when the broker has the new time."""
-        self._offset.write_text(offset)
-
-        async def is_set() -> bool:
-            async with aiohttp.ClientSession() as http, http.get(f"{self.url}/health/live") as live:
-                date = parsedate_to_datetime(live.headers["Date"]).timestamp()
-            return hours_from_now(date) == STEPS[offset]
-
-        await eventually(is_set)
+    with starting(tmp_path, limit=LIMIT, **set_by(clock_file), SCAN_LOGIN_PORT=str(port)):
+        wait_until(is_ready, START_TIMEOUT)
+        yield url
 
 
 def hours_from_now(moment: float) -> int:
@@ -78,47 +52,7 @@ def hours_from_now(moment: float) -> int:
     return round((moment - time.time()) / 3_600)
 
 
-@pytest.fixture
-def host(tmp_path: Path) -> SteppedHost:
-    return SteppedHost(tmp_path)
-
-
-@pytest.fixture
-def url(host: SteppedHost) -> Iterator[str]:
-    """The URL of a broker whose logins live for two minutes."""
-    with host.broker() as url:
-        yield url
-
-
-@pytest.mark.parametrize("step", STEPS)
-async def test_login_continues_after_the_clock_is_set(
-    host: SteppedHost, url: str, step: str
-) -> None:
-    async with browser_at(url) as browser, PhoneClient(url) as phone:
-        begun = await browser.emit("begin", {})
-
-        await host.set_clock(step)
-        await phone.post("scan", {"scene": begun["scene"]})
-        await phone.post("confirm", {"login_id": begun["login_id"]})
-        redeemed = [await browser.emit("redeem", secret_of(begun)) for _ in range(2)]
-
-    assert [answer["token_type"] for answer in redeemed] == ["Bearer", "Bearer"]
-
-
-@pytest.mark.parametrize("step", STEPS)
-async def test_login_expires_after_the_clock_is_set(host: SteppedHost, step: str) -> None:
-    with host.broker(SCAN_LOGIN_LOGIN_LIFETIME="5") as url:
-        async with browser_at(url) as browser:
-            begun = await browser.emit("begin", {})
-
-            await host.set_clock(step)
-            event, _ = await browser.push()
-            refused = await browser.emit("redeem", secret_of(begun))
-
-    assert (event, refused["error"]) == ("login-expired", "expired_token")
-
-
-async def test_polling_continues_after_clock_is_set_back(host: SteppedHost, url: str) -> None:
+async def test_polling_continues_after_clock_is_set_back(url: str, clock_file: Path) -> None:
     async with aiohttp.ClientSession(url) as http:
 
         async def ask(path: str, **form: str) -> Payload:
@@ -128,22 +62,15 @@ async def test_polling_continues_after_clock_is_set_back(host: SteppedHost, url:
 
         login = await ask("/oauth/device_authorization")
 
-        async def poll() -> str:
-            form = {"grant_type": GRANT, "device_code": login["device_code"]}
-            return str((await ask("/oauth/token", **form))["error"])
+        async def answers(error: str) -> bool:
+            poll = {"grant_type": GRANT, "device_code": login["device_code"]}
+            return (await ask("/oauth/token", **poll))["error"] == error
 
-        async def is_answered() -> bool:
-            return await poll() == "authorization_pending"
+        async def is_set_back() -> bool:
+            async with http.get("/health/live") as live:
+                return hours_from_now(parsedate_to_datetime(live.headers["Date"]).timestamp()) == -1
 
-        assert [await poll(), await poll()] == ["authorization_pending", "slow_down"]
-        await host.set_clock("-1h")
-        await eventually(is_answered)
-
-
-@pytest.mark.parametrize("step", STEPS)
-async def test_records_have_the_time_of_the_host(host: SteppedHost, url: str, step: str) -> None:
-    await host.set_clock(step)
-    async with Admin(f"http://127.0.0.1:{host.admin_port}") as admin:
-        added = await admin.ask("POST", "/apps", RED)
-
-    assert hours_from_now(added.body["created_at"]) == STEPS[step]
+        await eventually(partial(answers, "slow_down"))
+        clock_file.write_text("-1h")
+        await eventually(is_set_back)
+        await eventually(partial(answers, "authorization_pending"))

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
@@ -612,8 +613,14 @@ async def test_clock_follows_redis_server(server: RedisServer, link: Redis) -> N
     assert before - 2 < seconds + microseconds / 1e6 < link.clock() + 2
 
 
-def test_clock_offset_uses_midpoint_of_request(clock: Clock) -> None:
-    server_clock = ServerClock(timer=clock)
+def test_clock_offset_uses_midpoint_of_request(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "broker.infrastructure.redis.server_clock.time",
+        SimpleNamespace(monotonic=clock, time=lambda: 0.0),
+    )
+    server_clock = ServerClock()
     asked_at = clock()
     clock.time += 2
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
-from broker.infrastructure.clock import SteadyClock
 
-
-class ServerClock(SteadyClock):
+class ServerClock:
     """A clock that is set by a server, so that all instances have the same time.
 
     It has this machine's time until it is set.
     """
+
+    def __init__(self) -> None:
+        self._offset = time.time() - time.monotonic()
+
+    def __call__(self) -> float:
+        return time.monotonic() + self._offset
 
     def set(self, reply: Sequence[bytes], asked_at: float) -> None:
         """Set the clock from a reply to TIME: seconds and microseconds.
@@ -20,5 +25,5 @@ class ServerClock(SteadyClock):
         clock halfway between that and now.
         """
         seconds, microseconds = (int(part) for part in reply)
-        midway = (asked_at + self._timer()) / 2
+        midway = (asked_at + time.monotonic()) / 2
         self._offset = seconds + microseconds / 1e6 - midway

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from broker.infrastructure.clock import CONTINUOUS_TIMER, Clock, SteadyClock
+from broker.infrastructure.clock import Clock
 from broker.state import StateBackend
 from broker.state.memory.authorization_requests import MemoryAuthorizationRequests
 from broker.state.memory.chat_people import open_chat
@@ -22,8 +22,7 @@ from broker.state.memory.user_codes import MemoryUserCodes
 
 
 def open_state(url: str, clock: Clock | None, *, replicas: int, publishes: bool) -> StateBackend:
-    wall_clock = clock or time.time
-    clock = clock or SteadyClock(CONTINUOUS_TIMER)
+    clock = clock or time.time
     sign_ins = MemorySignIns(clock)
     return StateBackend(
         MemoryLoginStore(clock),
@@ -33,7 +32,6 @@ def open_state(url: str, clock: Clock | None, *, replicas: int, publishes: bool)
         MemoryImages(clock),
         MemoryUserCodes(clock),
         clock=clock,
-        wall_clock=wall_clock,
         open=_do_nothing,
         unavailable_reason=lambda: None,
         unready_reason=lambda: None,

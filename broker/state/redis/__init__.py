@@ -104,7 +104,6 @@ def open_state(url: str, clock: Clock | None, *, replicas: int, publishes: bool)
         RedisImages(redis, time),
         RedisUserCodes(redis, time),
         clock=time,
-        wall_clock=time,
         open=connections.open,
         unavailable_reason=connections.unavailable_reason,
         unready_reason=connections.unready_reason,
