@@ -370,6 +370,7 @@ class ScanLogin extends HTMLElement {
   #offline = false;
   #spinnerEnd = 0; // Unix milliseconds; the end of the spinner of a lost connection
   #failures = 0; // attempts to connect the socket that failed since it was open
+  #connecting = null; // the attempt that has neither failed nor succeeded
   #unanswered = 0; // consecutive sockets without an answer to `begin`
   #expiresAt = 0; // Unix milliseconds; the expiry of the code
   #lifetime = 1; // milliseconds; the whole circle of the countdown
@@ -773,11 +774,12 @@ class ScanLogin extends HTMLElement {
 
   /** Poll in parallel to the socket and keep the first that works. Some proxies drop WebSocket upgrades silently. */
   async #pollAfterDelay() {
-    const [attempt, failures] = [this.#attempt, this.#failures];
+    const attempt = this.#attempt;
+    const connecting = (this.#connecting = {});
     await sleep(POLL_FALLBACK_DELAY);
     if (attempt !== this.#attempt || this.#socket?.connected) return;
     // A broker that restarts refuses attempts at once: then the login stays on the socket.
-    const isPending = failures === this.#failures;
+    const isPending = connecting === this.#connecting;
     if (isPending || !this.#login) this.#fallBackToPolling();
   }
 
@@ -981,8 +983,9 @@ class ScanLogin extends HTMLElement {
     const socket = (this.#socket = io(`${origin}/login`, options));
     this.#failures = 0;
     socket.io.on("reconnect_attempt", () => this.#pollAfterDelay());
-    socket.on("connect", () => { this.#failures = 0; this.#setOnline(); this.#resumeOrBegin(); });
+    socket.on("connect", () => { this.#connecting = null; this.#failures = 0; this.#setOnline(); this.#resumeOrBegin(); });
     socket.on("connect_error", ({ data }) => {
+      this.#connecting = null;
       if (data?.error) this.#connectRefused(data);
       else if (++this.#failures >= 2) this.#fallBackToPolling();
     });
@@ -1003,7 +1006,7 @@ class ScanLogin extends HTMLElement {
   #connectRefused(data) {
     this.#setOnline();
     this.#attempt = {}; // the broker has answered: no polling in parallel
-    this.#fail(data, RETRYABLE.has(data.error) ? () => this.#socket.connect() : null);
+    this.#fail(data, RETRYABLE.has(data.error) ? () => this.#socket?.connect() : null);
   }
 
   #resumeOrBegin() {
@@ -1024,6 +1027,7 @@ class ScanLogin extends HTMLElement {
   }
 
   #connect() {
+    if (!this.#socket) return; // the login continues by polling
     this.#socket.connect();
     this.#pollAfterDelay();
   }
