@@ -112,6 +112,10 @@ async def metric(broker: RunningBroker, name: str) -> float:
     return float(found[0]) if found else -1.0
 
 
+async def has_metric(broker: RunningBroker, name: str, value: float) -> bool:
+    return await metric(broker, name) == value
+
+
 def configure(server: RedisServer, **options: object) -> None:
     with server.client() as client:
         for name, value in options.items():
@@ -176,6 +180,7 @@ async def test_broker_without_its_replica_is_not_ready(
     redis: RedisServer, replica: RedisServer, start_broker: StartBroker
 ) -> None:
     broker = await start_broker(state_url=redis.url, replicas=1)
+    await eventually(lambda: has_metric(broker, "scanlogin_state_lacks_replicas", 0), within=LONG)
     with capture_logs() as lines:
         replica.pause()
         await eventually(lambda: lacks_replicas(broker), within=LONG)
@@ -188,7 +193,7 @@ async def test_broker_without_its_replica_is_not_ready(
         await eventually(lambda: is_ready(broker), within=LONG)
 
     await eventually(lambda: logs_in(broker.url), within=LONG)
-    assert await metric(broker, "scanlogin_state_lacks_replicas") == 0
+    await eventually(lambda: has_metric(broker, "scanlogin_state_lacks_replicas", 0), within=LONG)
     assert "redis has enough replicas" in events_of(lines)
 
 

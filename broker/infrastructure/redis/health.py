@@ -26,6 +26,12 @@ WAIT_MS = 1_000
 """Milliseconds that replicas get to receive a change."""
 
 REPLICATED_PROBE_TTL_MS = 60_000
+"""Lifetime of the probe's key. The key is needed only while replicas receive it."""
+
+SHORTAGES_MIN = 3
+"""Probes in sequence without enough replicas after which an instance is not ready any longer. All
+instances probe every second or two, so one slow moment of a replica must not take all of them out
+of service."""
 
 REFUSAL_QUIET_TIME = 5.0
 """Seconds without a refusal after which commands count as accepted again."""
@@ -122,6 +128,7 @@ class Replicas:
 
     def __init__(self, required: int) -> None:
         self.required = required
+        self._shortages_min = 1
         self._outage = OutageLog("redis lacks replicas", "redis has enough replicas")
 
     def record(self, count: int) -> bool:
@@ -129,14 +136,16 @@ class Replicas:
         is_enough = count >= self.required
         STATE_LACKS_REPLICAS.set(not is_enough)
         if is_enough:
+            self._shortages_min = SHORTAGES_MIN
             self._outage.recovered()
         else:
             self._outage.failed(f"{count} of {self.required} have the last write")
         return is_enough
 
     def unready_reason(self) -> str | None:
-        reason = self._outage.reason
-        return None if reason is None else f"the state lacks replicas: {reason}"
+        if self._outage.failures < self._shortages_min:
+            return None
+        return f"the state lacks replicas: {self._outage.reason}"
 
 
 class Health(NamedTuple):

@@ -182,7 +182,7 @@ class RedisLoginStore:
     def _decode(self, stored: bytes | None) -> Login | None:
         """Return the stored login.
 
-        A confirmed login gets the time in addition during which Redis was down or lacked replicas.
+        The time in which Redis was down or lacked replicas is added to a confirmed login.
         """
         login = decode_or_none(_decode_login, stored)
         if login is None or login.state not in STATE_BEGINNINGS:
