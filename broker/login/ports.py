@@ -160,7 +160,7 @@ class UserCodes(Protocol):
         """
 
     async def extend(self, code: str, login: Login) -> None:
-        """Keep the code of `login` after a change of its `expires_at`."""
+        """Keep the code of `login` after a change of its `expires_at`. Raises Unavailable."""
 
     async def find(self, code: str) -> str | None:
         """Return the id of the login that has the code, or None."""

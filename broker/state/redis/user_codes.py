@@ -26,7 +26,8 @@ class RedisUserCodes:
         return await self.find(code) == login.id
 
     async def extend(self, code: str, login: Login) -> None:
-        await self._redis.call("PEXPIRE", _key(code), self._ttl(login))
+        if await self.find(code) == login.id:
+            await self._redis.call("PEXPIRE", _key(code), self._ttl(login))
 
     async def find(self, code: str) -> str | None:
         return decode_or_none(bytes.decode, await self._redis.call("GET", _key(code)))
