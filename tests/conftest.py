@@ -29,6 +29,7 @@ from broker.directories.open import OpenDirectory
 from broker.identity.ports import Directory
 from broker.infrastructure.coordination import Bus
 from broker.infrastructure.redis import cluster as redis_cluster
+from broker.infrastructure.redis import connection as redis_connection
 from broker.infrastructure.redis import reconnector, subscription, urls
 from broker.infrastructure.runtime.server import Site, serve_sites
 from broker.infrastructure.settings_sources import PREFIX
@@ -309,10 +310,13 @@ def trail() -> RecordingAuditLog:
 
 @pytest.fixture
 def long_redis_limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let Redis reply and send heartbeats late: hundreds of simultaneous commands take time on a
-    busy machine, and a subscription without heartbeats ends."""
+    """Let Redis accept connections, reply and send heartbeats late.
+
+    Hundreds of simultaneous commands take time on a busy machine.
+    """
     for module in (redis_cluster, reconnector, subscription, urls):
         monkeypatch.setattr(module, "REPLY_TIMEOUT", 60)
+    monkeypatch.setattr(redis_connection, "CONNECT_TIMEOUT", 60.0)
     monkeypatch.setattr(redis_bus, "HEARTBEAT_TIMEOUT", 60.0)
 
 

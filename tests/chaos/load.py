@@ -23,6 +23,9 @@ CONFIRM_DELAY_MAX = 1.0
 RESCAN_DELAY = 0.5
 """Seconds until a refused user scans the same code again."""
 
+USERS_MAX = 120
+"""Users who log in at a time. The longest fault needs fewer on a machine that keeps the rate."""
+
 
 class User:
     """A user with a browser and a phone.
@@ -86,12 +89,16 @@ class Load(Generic[S]):
         return sum(not task.done() for task in self._tasks)
 
     async def add_continuously(self, rate: float) -> None:
-        """Add users until this is cancelled, `rate` per second on average."""
+        """Add users until this is cancelled, `rate` per second on average.
+
+        It adds none while `USERS_MAX` log in.
+        """
         while True:
-            user = self._add_user()
-            asyncio.get_running_loop().call_later(
-                random.uniform(0.1, SCAN_DELAY_MAX), user.may_scan.set
-            )
+            if len(self) < USERS_MAX:
+                user = self._add_user()
+                asyncio.get_running_loop().call_later(
+                    random.uniform(0.1, SCAN_DELAY_MAX), user.may_scan.set
+                )
             await asyncio.sleep(random.expovariate(rate))
 
     def add_waiting(self, count: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
 from dataclasses import replace
 
 import aiohttp
@@ -175,17 +176,18 @@ async def test_audit_trail_distinguishes_apps_with_one_id(
         await post(http, "/oauth/token", **redeem_form(confirmed))
         await post(http, "/phone/report", phone, login_id=scanned["login_id"])
         await replace_app(admin)
-    database = Database(broker.settings[RecordsSettings].records_url)
+    async with AsyncExitStack() as stack:
+        database = Database(broker.settings[RecordsSettings].records_url)
+        stack.push_async_callback(database.close)
 
-    async def rows() -> list[tuple[str | None, str]]:
-        async with database.read_connection() as connection:
-            columns = (t.ended_logins.c.app_incarnation, t.ended_logins.c.state)
-            entries = sa.select(*columns).where(t.ended_logins.c.app == "red")
-            return [tuple(row) for row in await connection.execute(entries)]
+        async def rows() -> list[tuple[str | None, str]]:
+            async with database.read_connection() as connection:
+                columns = (t.ended_logins.c.app_incarnation, t.ended_logins.c.state)
+                entries = sa.select(*columns).where(t.ended_logins.c.app == "red")
+                return [tuple(row) for row in await connection.execute(entries)]
 
-    await eventually(lambda: _has_count(rows, 6), within=30)
-    found = await rows()
-    await database.close()
+        await eventually(lambda: _has_count(rows, 6), within=30)
+        found = await rows()
 
     incarnations = {incarnation for incarnation, _ in found} - {None}
     assert len(incarnations) == 2

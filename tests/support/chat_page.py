@@ -10,9 +10,7 @@ from playwright.async_api import Browser, Locator, Page, expect
 
 from tests.support.builders import FixedDirectory, StartBroker
 from tests.support.logins import token_of
-from tests.support.pages import WAIT_MS, Stage, open_page, staged
-
-expect.set_options(timeout=WAIT_MS)
+from tests.support.pages import Stage, open_page, staged
 
 CHAT: dict[str, Any] = {
     "chat_rooms": "open",

@@ -6,9 +6,7 @@ from playwright.async_api import Browser, Locator, Page, expect
 
 from tests.support.game import GameStage
 from tests.support.logins import token_of
-from tests.support.pages import WAIT_MS, open_page
-
-expect.set_options(timeout=WAIT_MS)
+from tests.support.pages import open_page
 
 
 async def game_page(chromium: Browser, stage: GameStage, name: str, **context: object) -> Page:

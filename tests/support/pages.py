@@ -54,6 +54,7 @@ LOOKS = [
 """Every pair of language, viewport and colour scheme."""
 
 WAIT_MS = 30_000
+expect.set_options(timeout=WAIT_MS)
 
 CHAT_ROOM = "lobby"
 

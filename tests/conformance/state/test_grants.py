@@ -34,7 +34,7 @@ from tests.support.grants import (
     a_request,
     a_sign_in,
 )
-from tests.support.servers.redis import Engines, PassTime
+from tests.support.servers.redis import MARGIN, Engines, PassTime
 
 SHARD = subject_shard(SUBJECT)
 OTHER_HASH = b"x" * 32
@@ -75,7 +75,7 @@ async def test_request_is_bound_to_one_cookie(
     assert results.count(True) == 1
     winner = hashes[results.index(True)]
     assert await requests.bind(request.id, winner, until)
-    pass_time(599)
+    pass_time(590)
     bound = await requests.get(request.id)
     assert bound is not None
     assert bound.cookie_hash == winner
@@ -197,7 +197,7 @@ async def test_ended_sign_in_is_not_restored(
     assert await store.sign_ins.end(SUBJECT, sign_in.sid) == sign_in
     assert await store.sign_ins.end(SUBJECT, sign_in.sid) is None
 
-    pass_time(ENDED_TTL - 1)
+    pass_time(ENDED_TTL - MARGIN)
     await store.sign_ins.save(sign_in, clock() + 1_000)
     assert not await store.sign_ins.touch(sign_in, clock() + 1_000)
     assert await store.sign_ins.by_cookie(SHARD, COOKIE_HASH) is None
@@ -313,9 +313,9 @@ async def test_used_code_is_recognised_after_its_end(
     await store.grants.save_code(SHARD, CODE_HASH, a_code(clock, a_grant(sign_in)))
     await store.grants.use_code(SHARD, CODE_HASH)
 
-    pass_time(60 + TOMBSTONE_TTL - 1)
+    pass_time(60 + TOMBSTONE_TTL - MARGIN)
     assert (await store.grants.find_code(SHARD, CODE_HASH)).why is Unusable.USED
-    pass_time(2)
+    pass_time(MARGIN + 1)
     assert (await store.grants.find_code(SHARD, CODE_HASH)).why is Unusable.UNKNOWN
 
 
@@ -425,10 +425,10 @@ async def test_swap_extends_the_sign_in(
     pass_time(90)
     await swap(store, family, replace(family, n=1, used_at=clock()))
 
-    pass_time(89)
+    pass_time(80)
     stored = await store.sign_ins.by_cookie(SHARD, COOKIE_HASH)
     assert stored == replace(sign_in, used_at=family.used_at + 90)
-    pass_time(1)
+    pass_time(MARGIN)
     assert await store.sign_ins.by_cookie(SHARD, COOKIE_HASH) is None
 
 
@@ -442,7 +442,7 @@ async def test_dropped_family_is_not_restored(
     assert await store.grants.drop(family.grant.family) == family
     assert await store.grants.drop(family.grant.family) is None
 
-    pass_time(ENDED_TTL - 1)
+    pass_time(ENDED_TTL - MARGIN)
     assert not await store.grants.save(family)
     assert await swap(store, family, replace(family, n=1)) is None
     assert await store.grants.get(family.grant.family) is None
@@ -457,9 +457,9 @@ async def test_dropped_family_is_remembered_beyond_its_end(
     await store.grants.drop(family.grant.family)
     await store.grants.drop(family.grant.family)
 
-    pass_time(DROPPED_TTL - 1)
+    pass_time(DROPPED_TTL - MARGIN)
     assert await store.grants.was_dropped(family.grant.family)
-    pass_time(1)
+    pass_time(MARGIN)
     assert not await store.grants.was_dropped(family.grant.family)
 
 
@@ -470,7 +470,7 @@ async def test_dropped_family_without_record_is_remembered(
 
     assert await store.grants.drop(family_id) is None
 
-    pass_time(DROPPED_TTL - 1)
+    pass_time(DROPPED_TTL - MARGIN)
     assert await store.grants.was_dropped(family_id)
 
 

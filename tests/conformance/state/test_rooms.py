@@ -50,7 +50,7 @@ from tests.support.rooms import (
     entries_of,
     say,
 )
-from tests.support.servers.redis import Engines, PassTime
+from tests.support.servers.redis import MARGIN, Engines, PassTime
 from tests.support.waiting import opened, opened_bus
 
 OTHER_ROOM = RoomKey(ROOM.app, "other")
@@ -115,13 +115,13 @@ async def test_repeated_id_is_stored_once(
     first = await say(store, a_message(clock, "1"))
     other = await say(store, a_message(clock, "1", "bob"))
     await store.chat.rooms.changes("one")
-    pass_time(MESSAGE_ID_TTL - 1)
+    pass_time(MESSAGE_ID_TTL - MARGIN)
 
     again = await say(store, a_message(clock, "1", text="another"))
 
     assert (again, other.offset) == (first._replace(pending=()), 2)
     assert list(await store.chat.rooms.changes("one")) == []
-    pass_time(1)
+    pass_time(MARGIN)
     assert (await say(store, a_message(clock, "1"))).offset == 3
 
 
@@ -189,11 +189,11 @@ async def test_old_entries_are_not_returned(
     store: StateBackend, clock: Clock, pass_time: PassTime
 ) -> None:
     first = await say(store, a_message(clock, "1"), retention=FEW)
-    pass_time(FEW.seconds - 1)
+    pass_time(FEW.seconds - MARGIN)
     await say(store, a_message(clock, "2"), retention=FEW)
 
     assert len(await entries_of(store, clock, retention=FEW)) == 2
-    pass_time(1)
+    pass_time(MARGIN)
     assert await store.chat.rooms.delete(ROOM, 1, by="alice", at=clock(), retention=FEW) is None
     page = await store.chat.rooms.read(ROOM, limit=9, now=clock(), retention=FEW)
     assert ([one.position for one in page.entries], page.head, page.floor) == ([2], 2, 1)
@@ -293,10 +293,10 @@ async def test_trim_reaches_all_rooms_of_a_shard(
     names = (name for name in map(str, count()) if shard_of(name) == "A")
     rooms = [RoomKey(ROOM.app, name) for name in islice(names, 25)]
     for seconds in (0, FEW.seconds):
-        pass_time(seconds - 1 if seconds else 0)
+        pass_time(seconds - MARGIN if seconds else 0)
         for room in rooms:
             await say(store, a_message(clock, f"{seconds}"), room, retention=FEW)
-    pass_time(1)
+    pass_time(MARGIN)
 
     dropped = 0
     while number := await store.chat.rooms.trim(now=clock(), retention=FEW):
@@ -395,9 +395,9 @@ async def test_marks_of_a_dead_instance_expire(
     await join(store, clock, "one", "alice")
     await say(store, a_message(clock, "1"))
 
-    pass_time(MARK_TTL - 1)
+    pass_time(MARK_TTL - MARGIN)
     assert (await say(store, a_message(clock, "2"))).pending == ()
-    pass_time(1)
+    pass_time(MARGIN)
 
     assert list(await store.chat.rooms.changes("one")) == []
 
@@ -500,10 +500,10 @@ async def test_member_without_heartbeat_is_offline(
 ) -> None:
     members = store.chat.members
     await join(store, clock, "dead", "alice", "bob")
-    pass_time(MEMBER_TTL - 1)
+    pass_time(MEMBER_TTL - MARGIN)
     await join(store, clock, "one", "bob")
     assert sorted(await members.instances(ROOM, now=clock())) == ["dead", "one"]
-    pass_time(1)
+    pass_time(MARGIN)
 
     assert (await members.page(ROOM, now=clock())).online == 1
     assert list(await members.instances(ROOM, now=clock())) == ["one"]
@@ -528,10 +528,10 @@ async def test_members_that_are_left_out_keep_their_time(
     store: StateBackend, clock: Clock, pass_time: PassTime
 ) -> None:
     await join(store, clock, "one", "alice", "bob")
-    pass_time(MEMBER_TTL - 1)
+    pass_time(MEMBER_TTL - MARGIN)
     await join(store, clock, "one", "bob")
     assert (await join(store, clock, "one")).online == 2
-    pass_time(1)
+    pass_time(MARGIN)
 
     assert (await join(store, clock, "one")).left == ("alice",)
 
@@ -540,9 +540,9 @@ async def test_refresh_without_members_extends_no_time(
     store: StateBackend, clock: Clock, pass_time: PassTime
 ) -> None:
     await join(store, clock, "one", "alice")
-    pass_time(MEMBER_TTL - 1)
+    pass_time(MEMBER_TTL - MARGIN)
     await join(store, clock, "one")
-    pass_time(1)
+    pass_time(MARGIN)
 
     assert list(await store.chat.members.instances(ROOM, now=clock())) == []
 
@@ -567,9 +567,9 @@ async def test_page_has_the_last_members_first(
     await members.refresh("one", rooms, now=clock())
     late = a_member(clock, "late", joined_at=clock() + 999)
     await members.refresh("gone", {ROOM: [late]}, now=clock())
-    pass_time(MEMBER_TTL - 1)
+    pass_time(MEMBER_TTL - MARGIN)
     await members.refresh("one", rooms, now=clock())
-    pass_time(1)
+    pass_time(MARGIN)
 
     page = await members.page(ROOM, now=clock())
 

@@ -39,7 +39,7 @@ from broker.tunnels.ports import (
     TunnelQuery,
 )
 from tests.support.builders import STATES, Clock
-from tests.support.servers.redis import Engines, PassTime
+from tests.support.servers.redis import MARGIN, Engines, PassTime
 from tests.support.tunnels import a_close, a_tunnel, next_version, push, stored_tunnel
 from tests.support.waiting import opened, opened_bus
 
@@ -250,9 +250,9 @@ async def test_end_succeeds_once_and_for_its_repeat(
 
     assert await records.end(a_close(tunnel, seq=3)) == ""
     assert await records.end(a_close(tunnel, seq=4)) is None
-    pass_time(CLOSED_TTL - 1)
+    pass_time(CLOSED_TTL - MARGIN)
     assert await records.end(a_close(tunnel, seq=3)) == ""
-    pass_time(1)
+    pass_time(MARGIN)
     assert await records.end(a_close(tunnel, seq=3)) is None
 
 
@@ -304,16 +304,16 @@ async def test_record_without_touch_expires(store: StateBackend, pass_time: Pass
     tunnel = await stored_tunnel(store, due_at=1.0)
     await push(store, tunnel, Push(tunnel.id, b"1", keep=3 * RECORD_TTL))
 
-    pass_time(RECORD_TTL - 1)
+    pass_time(RECORD_TTL - MARGIN)
     assert await store.tunnels.records.touch({tunnel.id: (1, 1_000_600.5)}) == []
-    pass_time(RECORD_TTL - 1)
+    pass_time(RECORD_TTL - MARGIN)
 
     assert await store.tunnels.records.get(tunnel.id) == replace(tunnel, seen_at=1_000_600.5)
     assert await ids_of(store, TunnelQuery(OWNER)) == [tunnel.id]
     assert await ids_of(store, TunnelQuery(instance="one")) == [tunnel.id]
     assert list(await store.tunnels.index.owners()) == ["one"]
     assert [one.id for one in await store.tunnels.index.due(10)] == [tunnel.id]
-    pass_time(1)
+    pass_time(MARGIN)
     assert await store.tunnels.records.get(tunnel.id) is None
     assert await ids_of(store, TunnelQuery(OWNER)) == []
     assert await store.tunnels.index.count(OWNER) == 0
@@ -572,9 +572,9 @@ async def test_each_message_is_kept_for_its_time(store: StateBackend, pass_time:
     assert [one.offset for one in found.messages] == [2, 3]
     assert not found.is_complete
     assert (await reading(store, tunnel.id, 1)).is_complete
-    pass_time(289)
+    pass_time(280)
     assert [one.offset for one in (await reading(store, tunnel.id)).messages] == [3]
-    pass_time(1)
+    pass_time(MARGIN)
     assert await reading(store, tunnel.id) == StreamReading(
         1, [], 3, is_complete=False, is_open=True
     )
@@ -587,9 +587,9 @@ async def test_message_is_kept_as_long_as_earlier_ones(
     tunnel = await stored_tunnel(store)
     await push(store, tunnel, *(Push(tunnel.id, b"1", keep=keep) for keep in (300, 10, 60)))
 
-    pass_time(299)
+    pass_time(290)
     assert [one.offset for one in (await reading(store, tunnel.id)).messages] == [1, 2, 3]
-    pass_time(1)
+    pass_time(MARGIN)
     assert await reading(store, tunnel.id) == StreamReading(
         1, [], 3, is_complete=False, is_open=True
     )
@@ -617,9 +617,9 @@ async def test_repeated_push_id_is_stored_once(store: StateBackend, pass_time: P
     assert await push(store, tunnel, one, one._replace(data=b"3")) == [1, 1]
     assert await push(store, other, Push(other.id, b"0"), Push(other.id, b"1", "a")) == [1, 2]
     await store.tunnels.streams.ack({tunnel.id: 1})
-    pass_time(PUSH_ID_TTL - 1)
+    pass_time(PUSH_ID_TTL - MARGIN)
     assert await push(store, tunnel, one, two) == [1, 2]
-    pass_time(1)
+    pass_time(MARGIN)
 
     assert await push(store, tunnel, one, two) == [3, 2]
 
@@ -652,12 +652,12 @@ async def test_ended_tunnel_keeps_its_stream_for_a_time(
     closed = a_close(tunnel, seq=7, code=4011, reason="过期", by=ClosedBy.CLIENT)
     await store.tunnels.records.end(closed)
 
-    pass_time(CLOSED_TTL - 1)
+    pass_time(CLOSED_TTL - MARGIN)
 
     assert await reading(store, tunnel.id) == StreamReading(
         1, [StoredMessage(1, b"1")], 1, closed=closed, is_open=True
     )
-    pass_time(1)
+    pass_time(MARGIN)
     assert await reading(store, tunnel.id) == StreamReading(0)
 
 
@@ -776,11 +776,11 @@ async def test_repeated_id_gets_its_number_and_reply(
     await inboxes.settle(tunnel.id, "b", b"")
     await inboxes.settle(tunnel.id, "unknown", b"1")
 
-    pass_time(REPLY_TTL - 1)
+    pass_time(REPLY_TTL - MARGIN)
     assert await inboxes.number(tunnel.id, 1, "a") == (1, tunnel, reply)
     assert await inboxes.number(tunnel.id, 1, "b") == (2, tunnel, b"")
     assert await inboxes.number(tunnel.id, 1, "unknown") == (3, tunnel, None)
-    pass_time(1)
+    pass_time(MARGIN)
     assert await inboxes.number(tunnel.id, 1, "a") == (4, tunnel, None)
 
 

@@ -25,10 +25,17 @@ PLAIN = ("--save", "", "--appendonly", "no")
 PassTime = Callable[[float], None]
 """Advances the time of the broker and of the servers."""
 
-KEPT = ("--save", "", "--appendonly", "yes", "--appendfsync", "always")
+MARGIN = 10
+"""Seconds before an end at which something must still be there. Real servers also count the time
+in which a busy machine stalls."""
+
+KEPT = (
+    *("--save", "", "--appendonly", "yes", "--appendfsync", "always"),
+    *("--repl-diskless-sync-delay", "0"),  # a replica need not wait for others
+)
 """Options of a server that writes to disk before it answers, and so keeps its data."""
 
-REPLICA = ("--repl-diskless-sync-delay", "0", "--replicaof", "127.0.0.1")
+REPLICA = ("--replicaof", "127.0.0.1")
 """Options of a replica; the port of the master follows."""
 
 
