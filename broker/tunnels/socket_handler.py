@@ -33,9 +33,9 @@ FRAMES_PER_MESSAGE = 10
 """Other frames, such as acknowledgements, that cost as much as one message."""
 
 UNATTACHED_FRAME_COST = BURST_SECONDS / NEW_SOCKET_FRAMES
-"""Seconds of the bucket for a frame before the tunnel is known. The client is not authenticated. It
-may send as many frames as a new Socket.IO client of an address that floods, so that a further
-connection costs it more than these."""
+"""Seconds of the bucket for a frame before the tunnel is known: `NEW_SOCKET_FRAMES` at once, and as
+many in each `BURST_SECONDS`. The client is not authenticated. A new Socket.IO client of an address
+that floods may send as many at once."""
 
 CLOSE_TIMEOUT = 1.0
 """Seconds in which clients answer the close of a drain."""
