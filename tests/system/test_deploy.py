@@ -148,7 +148,9 @@ async def test_nginx_does_not_serve_metrics(running: Cluster, path: str) -> None
 
 
 async def open_session(http: aiohttp.ClientSession) -> int:
-    async with http.post("/phone/session", json={"js_code": "pretend:alice"}) as response:
+    """Open a session over a new connection: a reload of nginx closes the idle ones."""
+    code, headers = {"js_code": "pretend:alice"}, {"Connection": "close"}
+    async with http.post("/phone/session", json=code, headers=headers) as response:
         return response.status
 
 
