@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from urllib.parse import urlsplit
 
 from broker.apps.errors import UnknownApp
@@ -78,12 +78,10 @@ async def draw_test_code(settings: Settings, records: Records, app_id: str) -> s
 
 async def check_backends(settings: Settings) -> list[str]:
     """Return why backends cannot be built.  Connects to nothing and writes nothing."""
-    mistakes = []
+    mistakes: list[str] = []
     for check in BACKEND_CHECKS:
-        try:
+        with _collecting(mistakes):
             await check(settings)
-        except StartupError as error:
-            mistakes.append(str(error))
     return list(dict.fromkeys(mistakes))  # state and bus may have one URL
 
 
@@ -124,13 +122,20 @@ BACKEND_CHECKS: Sequence[Callable[[Settings], Awaitable[None]]] = (
 
 def check_keys(settings: Settings) -> list[str]:
     """Return why the signing keys and the seal keys cannot be used.  Creates no file."""
-    mistakes = []
+    mistakes: list[str] = []
     for check in (_check_signing_keys, _check_seal_keys):
-        try:
+        with _collecting(mistakes):
             check(settings)
-        except StartupError as error:
-            mistakes.append(str(error))
     return mistakes
+
+
+@contextmanager
+def _collecting(mistakes: list[str]) -> Iterator[None]:
+    """Append a StartupError to `mistakes`."""
+    try:
+        yield
+    except StartupError as error:
+        mistakes.append(str(error))
 
 
 def _check_signing_keys(settings: Settings) -> None:
