@@ -26,6 +26,7 @@ from tests.support.environment import ROOT, miss
 from tests.support.pages import (
     NARROW,
     WAIT_MS,
+    Stage,
     keep,
     open_page,
     open_page_with_clock,
@@ -567,20 +568,26 @@ async def test_swallowed_reconnect_after_disconnect_continues_by_polling(
         assert len(sockets) == 2
 
 
+async def page_that_lost_its_socket(chromium: Browser, stage: Stage) -> tuple[Page, list[int]]:
+    """Return a page with paused timers whose proxy refuses connections, and its later polls."""
+    page = await open_page(chromium, "about:blank")
+    await page.clock.install()
+    await page.add_init_script("Math.random = () => 0.99")  # the longest delays of the client
+    await page.goto(stage.site)
+    await shows(page, "code")
+    polls = await record_polls(page, stage.proxy)
+    await pause_timers(page)
+    stage.proxy.cut()
+    await shows(page, "offline")
+    return page, polls
+
+
 async def test_refused_reconnect_keeps_the_login_on_the_socket(
     chromium: Browser, start_broker: StartBroker
 ) -> None:
     """A broker that restarts does not move its browsers to polling."""
     async with staged(start_broker) as stage:
-        page = await open_page(chromium, "about:blank")
-        await page.clock.install()
-        await page.add_init_script("Math.random = () => 0.99")  # the longest delays of the client
-        await page.goto(stage.site)
-        await shows(page, "code")
-        polls = await record_polls(page, stage.proxy)
-        await pause_timers(page)
-        stage.proxy.cut()
-        await shows(page, "offline")
+        page, polls = await page_that_lost_its_socket(chromium, stage)
 
         async with page.expect_websocket() as opened:
             await page.clock.run_for(1_600)
@@ -600,15 +607,7 @@ async def test_dropped_reconnect_keeps_the_login_on_the_socket(
 ) -> None:
     """The timer of an attempt that succeeded does not take a later outage for a pending attempt."""
     async with staged(start_broker) as stage:
-        page = await open_page(chromium, "about:blank")
-        await page.clock.install()
-        await page.add_init_script("Math.random = () => 0.99")  # the longest delays of the client
-        await page.goto(stage.site)
-        await shows(page, "code")
-        polls = await record_polls(page, stage.proxy)
-        await pause_timers(page)
-        stage.proxy.cut()
-        await shows(page, "offline")
+        page, polls = await page_that_lost_its_socket(chromium, stage)
         stage.proxy.restore()
         await page.clock.run_for(1_600)
         await shows(page, "code")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import aiohttp
 
 from tests.support.builders import RunningBroker
 from tests.support.clients import Answer, Payload, PythonBrowser
+from tests.support.http_client import HTTPClient
 
 TOKEN = "an-admin-token-of-32-characters-x"
 
@@ -26,23 +26,12 @@ RED: Payload = {
 }
 
 
-class Admin:
-    """A client of the admin port, with or without the admin token, to be used by `async with`."""
+class Admin(HTTPClient):
+    """A client of the admin port, with or without the admin token."""
 
     def __init__(self, url: str, token: str | None = TOKEN) -> None:
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-        self.http = aiohttp.ClientSession(url, headers=headers)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.http.close()
+        super().__init__(aiohttp.ClientSession(url, headers=headers))
 
     async def ask(self, method: str, path: str, body: object = None) -> Answer:
         async with self.http.request(method, path, json=body) as response:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
-from types import TracebackType
 from typing import Any, NamedTuple, Protocol, Self
 
 import aiohttp
 import socketio
 
 from tests.support.environment import ROOT, miss, need
+from tests.support.http_client import HTTPClient
 
 DRIVER = ROOT / "tests/clients/js/browser.js"
 Payload = dict[str, Any]
@@ -180,7 +180,7 @@ class Answer(NamedTuple):
     headers: Any
 
 
-class PhoneClient:
+class PhoneClient(HTTPClient):
     """A phone over HTTP.
 
     js_code: the proof; default is a proof of the pretend provider for `name`.
@@ -195,27 +195,19 @@ class PhoneClient:
         app: str = "default",
         tls: ssl.SSLContext | None = None,
     ) -> None:
+        super().__init__(http_session(url, tls))
         self._app = app
         self._js_code = js_code or f"pretend:{name}"
-        self._http = http_session(url, tls)
         self.session: Payload = {}
 
     async def __aenter__(self) -> Self:
         try:
             answer = await self.post("session", {"app": self._app, "js_code": self._js_code})
         except BaseException:
-            await self._http.close()
+            await self.http.close()
             raise
         self.session = answer.body
         return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self._http.close()
 
     @property
     def bearer(self) -> str:
@@ -223,7 +215,7 @@ class PhoneClient:
 
     async def post(self, verb: str, body: object) -> Answer:
         headers = {"Authorization": self.bearer} if self.session else {}
-        async with self._http.post(f"/phone/{verb}", json=body, headers=headers) as response:
+        async with self.http.post(f"/phone/{verb}", json=body, headers=headers) as response:
             return Answer(response.status, await response.json(), response.headers)
 
     async def get(self, what: str) -> Answer:
@@ -235,7 +227,7 @@ class PhoneClient:
 
     async def _ask(self, method: str, what: str) -> Answer:
         headers = {"Authorization": self.bearer}
-        async with self._http.request(method, f"/phone/{what}", headers=headers) as response:
+        async with self.http.request(method, f"/phone/{what}", headers=headers) as response:
             return Answer(response.status, await response.json(), response.headers)
 
 

@@ -6,13 +6,13 @@ import itertools
 import os
 from collections.abc import Mapping
 from html.parser import HTMLParser
-from types import TracebackType
-from typing import NamedTuple, Protocol, Self
+from typing import NamedTuple, Protocol
 
 import aiohttp
 from yarl import URL
 
 from tests.support.clients import PhoneClient
+from tests.support.http_client import HTTPClient
 
 FORM_HEADERS = {"Sec-Fetch-Site": "same-origin"}
 """Sent by a browser with a form of the same origin."""
@@ -69,7 +69,7 @@ def parse(text: str) -> _Tags:
     return tags
 
 
-class ScanBrowser:
+class ScanBrowser(HTTPClient):
     """Opens pages, keeps cookies and follows redirects. At the broker's login page, it scans.
 
     phones: the URL at which the phone reaches the broker, which may be another instance.
@@ -80,18 +80,7 @@ class ScanBrowser:
         self._broker = broker
         self._phones = phones or broker
         jar = aiohttp.CookieJar(unsafe=True, treat_as_secure_origin=[URL(one) for one in secure])
-        self.http = aiohttp.ClientSession(cookie_jar=jar)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.http.close()
+        super().__init__(aiohttp.ClientSession(cookie_jar=jar))
 
     async def open(self, url: str | URL, **headers: str) -> Page:
         async with self.http.get(url, headers=headers) as response:

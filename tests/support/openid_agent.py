@@ -6,7 +6,6 @@ import json
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from html.parser import HTMLParser
-from types import TracebackType
 from typing import Any, NamedTuple, Protocol, Self
 from urllib.parse import quote_plus
 
@@ -14,6 +13,8 @@ import aiohttp
 from joserfc import jwt
 from joserfc.jwk import KeySet
 from yarl import URL
+
+from tests.support.http_client import HTTPClient
 
 SITE = "https://rp.example"
 """The relying party. The agent never connects to it: it reads what a browser would send."""
@@ -65,23 +66,12 @@ class Return(NamedTuple):
 Answer = Page | Return
 
 
-class Agent:
+class Agent(HTTPClient):
     """Opens pages of the provider, keeps cookies, and follows redirects within the provider."""
 
     def __init__(self) -> None:
         self.cookies = aiohttp.CookieJar(unsafe=True)
-        self._http = aiohttp.ClientSession(cookie_jar=self.cookies)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self._http.close()
+        super().__init__(aiohttp.ClientSession(cookie_jar=self.cookies))
 
     async def open(
         self,
@@ -95,7 +85,7 @@ class Agent:
             if str(target).startswith(SITE):
                 return Return("GET", target.with_query(None), dict(target.query))
             method = "GET" if fields is None else "POST"
-            async with self._http.request(
+            async with self.http.request(
                 method, target, data=fields, headers=headers, allow_redirects=False
             ) as response:
                 text = await response.text()
@@ -161,7 +151,7 @@ class Reply(NamedTuple):
     headers: Mapping[str, str]
 
 
-class RelyingParty:
+class RelyingParty(HTTPClient):
     """A client, its browser and its user.
 
     mode: the `response_mode` of every request; None for the default.
@@ -176,23 +166,15 @@ class RelyingParty:
         person: str,
         mode: str | None = None,
     ) -> None:
+        super().__init__(aiohttp.ClientSession())
         self.provider, self.client, self.agent = provider, client, agent
         self._person, self._mode = person, mode
-        self._http = aiohttp.ClientSession()
         self.metadata: dict[str, Any] = {}
 
     async def __aenter__(self) -> Self:
         url = f"{self.provider.issuer}/.well-known/openid-configuration"
         self.metadata = (await self.ask("GET", url)).body
         return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self._http.close()
 
     def request(self, **changes: str | None) -> dict[str, str]:
         """Return an authorization request. None removes a parameter."""
@@ -263,7 +245,7 @@ class RelyingParty:
         )
 
     async def ask(self, method: str, url: str, **options: Any) -> Reply:
-        async with self._http.request(method, url, **options) as response:
+        async with self.http.request(method, url, **options) as response:
             text = await response.text()
             body = json.loads(text) if "json" in response.content_type else text
             return Reply(response.status, body, response.headers)

@@ -86,9 +86,7 @@ async def test_logins_confirm_behind_pgbouncer(
         registered = await phone.post("register", {"invitation": invited.body["invitation"]})
 
         async def confirm() -> object:
-            login_begun = await post(
-                phone._http, "/oauth/device_authorization", client_id="default"
-            )
+            login_begun = await post(phone.http, "/oauth/device_authorization", client_id="default")
             scanned = await phone.post("scan", {"scene": login_begun["user_code"]})
             login = {"login_id": scanned.body["login_id"]}
             return (await phone.post("confirm", login)).body.get("state")
